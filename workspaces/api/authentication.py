@@ -1,0 +1,59 @@
+"""Who asks: a bearer token, or the pages' session with CSRF. Nothing else opens the API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.auth import get_user_model
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework_simplejwt.authentication import JWTAuthentication
+
+if TYPE_CHECKING:
+    from rest_framework.request import Request
+    from rest_framework_simplejwt.tokens import Token
+
+MAX_TOKEN_LENGTH = 8192
+
+
+class BearerAuthentication(JWTAuthentication):
+    def authenticate(self, request: Request) -> tuple[Any, Token] | None:
+        if len(request.headers.get("Authorization", "")) > MAX_TOKEN_LENGTH:
+            raise AuthenticationFailed("The token is too long to be one of ours.", code="token_not_valid")
+        return super().authenticate(request)
+
+    def get_user(self, validated_token: Token) -> Any:
+        """The token's user; a deleted one, or an id that is no number, is a 401 and never a 500."""
+        claim = validated_token.get("user_id")
+        if not str(claim).isascii() or not str(claim).isdigit() or len(str(claim)) > 18:  # noqa: PLR2004 - bigint
+            raise AuthenticationFailed("The token names no user.", code="token_not_valid")
+        user = get_user_model()._default_manager.filter(pk=int(str(claim))).first()
+        if user is None or not user.is_active:
+            raise AuthenticationFailed("This account does not exist or is disabled.", code="user_inactive")
+        return user
+
+
+class CookieSessionAuthentication(SessionAuthentication):
+    def authenticate_header(self, request: Request) -> str:
+        """So that a request without credentials is answered 401, not 403."""
+        del request
+        return "Session"
+
+
+class BearerScheme(OpenApiAuthenticationExtension):
+    target_class = "workspaces.api.authentication.BearerAuthentication"
+    name = "bearer"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        del auto_schema
+        return {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+
+
+class SessionScheme(OpenApiAuthenticationExtension):
+    target_class = "workspaces.api.authentication.CookieSessionAuthentication"
+    name = "session"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        del auto_schema
+        return {"type": "apiKey", "in": "cookie", "name": "gunpowder_session"}

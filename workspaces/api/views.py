@@ -1,0 +1,250 @@
+"""The user's own workspace, and the same for staff. A view parses, calls one lifecycle function, renders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery import current_app
+from celery.exceptions import TimeoutError as CeleryTimeout
+from django.http import Http404, StreamingHttpResponse
+from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.pagination import CursorPagination
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from workspaces import access, conf, lifecycle, ticket
+from workspaces.api import serializers
+from workspaces.api.pagination import NewestFirst
+from workspaces.api.representation import represent
+from workspaces.cookies import login_of, set_ticket
+from workspaces.dispatch import UNSENDABLE
+from workspaces.errors import RuntimeUnavailable
+from workspaces.events import event_response
+from workspaces.models import Transition, Usage, Workspace
+from workspaces.states import Reason, State
+
+if TYPE_CHECKING:
+    from rest_framework.request import Request
+
+LOGS_SECONDS = 3
+WORKSPACE = {
+    200: serializers.WorkspaceOut,
+    401: serializers.Error,
+    403: serializers.Error,
+}
+QUEUED = {**WORKSPACE, 202: serializers.WorkspaceOut, 429: serializers.Error}
+
+
+def _answer(workspace: Workspace, *, settled: State) -> Response:
+    """200 where the wish is fulfilled already, 202 while work is queued or under way."""
+    return Response(represent(workspace), status=200 if workspace.state == settled else 202)
+
+
+class StartView(APIView):
+    @extend_schema(request=None, responses=QUEUED)
+    def post(self, request: Request) -> Response:
+        """Start the own workspace. Idempotent; also sets the cookie that opens the editor."""
+        user: Any = request.user
+        workspace = lifecycle.request_start(user, actor=user, starts_per_minute=conf.env().starts_per_minute)
+        response = _answer(workspace, settled=State.RUNNING)
+        token = ticket.issue(workspace, login=login_of(request), now=timezone.now())
+        set_ticket(response, token=token, user_id=user.pk, secure=request.is_secure())
+        return response
+
+
+class StatusView(APIView):
+    @extend_schema(responses=WORKSPACE)
+    def get(self, request: Request) -> Response:
+        """The own workspace as it is now; `stopped` before the first start."""
+        return Response(represent(access.get_workspace_for(request.user)))
+
+
+class StopView(APIView):
+    @extend_schema(request=None, responses=QUEUED)
+    def post(self, request: Request) -> Response:
+        """Stop the own workspace; wins over a start in progress."""
+        workspace = lifecycle.request_stop(access.get_workspace_for(request.user), actor=request.user)
+        return _answer(workspace, settled=State.STOPPED)
+
+
+class RestartView(APIView):
+    @extend_schema(request=None, responses={**QUEUED, 202: serializers.WorkspaceOut})
+    def post(self, request: Request) -> Response:
+        """Stop and start again; a stopped workspace is just started."""
+        user: Any = request.user
+        workspace = lifecycle.request_restart(user, actor=user, starts_per_minute=conf.env().starts_per_minute)
+        return Response(represent(workspace), status=202)
+
+
+class KeepView(APIView):
+    @extend_schema(request=serializers.KeepIn, responses={**WORKSPACE, 400: serializers.Error, 409: serializers.Error})
+    def post(self, request: Request) -> Response:
+        """Do not stop the own workspace for idleness before then; never past its maximum lifetime."""
+        given = serializers.KeepIn(data=request.data)
+        given.is_valid(raise_exception=True)
+        workspace = access.get_workspace_for(request.user)
+        kept = lifecycle.request_keep(workspace, minutes=given.validated_data["minutes"], now=timezone.now())
+        return Response(represent(kept))
+
+
+class LogsView(APIView):
+    @extend_schema(
+        parameters=[OpenApiParameter("tail", OpenApiTypes.INT, description="How many lines, at most 1000.")],
+        responses={
+            200: serializers.LogsOut,
+            400: serializers.Error,
+            401: serializers.Error,
+            503: serializers.Error,
+        },
+    )
+    def get(self, request: Request) -> Response:
+        """The last lines that the own container wrote."""
+        given = serializers.TailIn(data=request.query_params)
+        given.is_valid(raise_exception=True)
+        workspace = access.get_workspace_for(request.user)
+        if not workspace.is_saved:
+            return Response({"lines": []})
+        return Response({"lines": read_logs(workspace, tail=given.validated_data["tail"])})
+
+
+def read_logs(workspace: Workspace, *, tail: int) -> list[str]:
+    """Ask a worker for the log. Raises RuntimeUnavailable when none answers in time: web has no engine."""
+    try:
+        pending = current_app.send_task(
+            "workspaces.read_logs", args=[workspace.pk, tail], retry=False, expires=LOGS_SECONDS
+        )
+        lines: list[str] | None = pending.get(timeout=LOGS_SECONDS, disable_sync_subtasks=False)
+    except (CeleryTimeout, *UNSENDABLE):
+        lines = None
+    if lines is None:
+        raise RuntimeUnavailable("The log cannot be read just now. Try again in a moment.")
+    return lines
+
+
+class StatsView(APIView):
+    @extend_schema(responses={200: serializers.StatsOut, 401: serializers.Error})
+    def get(self, request: Request) -> Response:
+        """What the own workspace used at the last sample (at most 30 s old while it runs)."""
+        workspace = access.get_workspace_for(request.user)
+        usage = Usage.objects.filter(workspace_id=workspace.pk).first() if workspace.is_saved else None
+        if workspace.state != State.RUNNING and usage is not None:
+            # Files stay on the disk; the rest ended with the container.
+            usage.cpu_percent, usage.memory_bytes, usage.pids = 0.0, 0, 0
+        return Response({str(name): getattr(usage, str(name), None) for name in serializers.StatsOut().fields})
+
+
+class HistoryView(APIView):
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("cursor", OpenApiTypes.STR),
+            OpenApiParameter("page_size", OpenApiTypes.INT),
+        ],
+        responses={200: serializers.TransitionOut(many=True), 401: serializers.Error},
+    )
+    def get(self, request: Request) -> Response:
+        """Every change of the own workspace's state, newest first."""
+        user: Any = request.user
+        rows = Transition.objects.filter(workspace__user_id=user.pk).select_related("actor")
+        pages = NewestFirst()
+        page = pages.paginate_queryset(rows, request, view=self)
+        return pages.get_paginated_response(serializers.TransitionOut(page, many=True).data)
+
+
+class _AnyAccept(DefaultContentNegotiation):
+    """An event stream is asked for as `text/event-stream`, which no renderer is named for."""
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: Any = None) -> Any:
+        del request, format_suffix
+        return renderers[0], renderers[0].media_type
+
+
+class EventsView(APIView):
+    content_negotiation_class = _AnyAccept
+
+    @extend_schema(responses={(200, "text/event-stream"): OpenApiTypes.STR, 401: serializers.Error})
+    def get(self, request: Request) -> StreamingHttpResponse:
+        """The own workspace whenever it changes, and each stage of a start, as server-sent events."""
+        user: Any = request.user
+        return event_response(user.pk)
+
+
+# --- staff ---
+
+
+class _StaffView(APIView):
+    """For everybody else there is no such thing: 404."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if not request.user.is_staff:
+            raise Http404
+
+    def user_named(self, user_id: int) -> Any:
+        user = access.find_user_for_staff(user_id) if user_id < 2**63 else None
+        if user is None:
+            raise Http404
+        return user
+
+
+class _NewestWorkspaceFirst(CursorPagination):
+    ordering = ("-changed_at", "-pk")
+    page_size_query_param = "page_size"
+    max_page_size = 200
+
+
+class WorkspaceListView(_StaffView):
+    @extend_schema(
+        parameters=[serializers.ListIn, OpenApiParameter("cursor", OpenApiTypes.STR)],
+        responses={200: serializers.WorkspaceOut(many=True), 400: serializers.Error, 404: serializers.Error},
+    )
+    def get(self, request: Request) -> Response:
+        """Every workspace, latest change first; filter by state, username, idle_since."""
+        given = serializers.ListIn(data=request.query_params)
+        given.is_valid(raise_exception=True)
+        rows = access.all_workspaces()
+        if "state" in given.validated_data:
+            rows = rows.filter(state=given.validated_data["state"])
+        if "username" in given.validated_data:
+            rows = rows.filter(user__username=given.validated_data["username"])
+        if (since := given.since()) is not None:
+            rows = rows.idle_since(since).order_by()
+        pages = _NewestWorkspaceFirst()
+        page = pages.paginate_queryset(rows, request, view=self)
+        return pages.get_paginated_response([represent(row) for row in page or []])
+
+
+class WorkspaceView(_StaffView):
+    @extend_schema(responses={200: serializers.WorkspaceOut, 404: serializers.Error})
+    def get(self, request: Request, user_id: int) -> Response:
+        """One user's workspace."""
+        del request
+        return Response(represent(access.get_workspace_for(self.user_named(user_id))))
+
+
+class WorkspaceStartView(_StaffView):
+    @extend_schema(request=None, responses=QUEUED)
+    def post(self, request: Request, user_id: int) -> Response:
+        """Start a user's workspace; sets no ticket: staff do not enter other people's editors."""
+        user = self.user_named(user_id)
+        workspace = lifecycle.request_start(user, actor=request.user, reason=Reason.STAFF)
+        return _answer(workspace, settled=State.RUNNING)
+
+
+class WorkspaceStopView(_StaffView):
+    @extend_schema(request=None, responses=QUEUED)
+    def post(self, request: Request, user_id: int) -> Response:
+        """Stop a user's workspace."""
+        workspace = access.get_workspace_for(self.user_named(user_id))
+        stopped = lifecycle.request_stop(workspace, actor=request.user, reason=Reason.STAFF)
+        return _answer(stopped, settled=State.STOPPED)
+
+
+class WorkspaceRestartView(_StaffView):
+    @extend_schema(request=None, responses=QUEUED)
+    def post(self, request: Request, user_id: int) -> Response:
+        """Restart a user's workspace."""
+        workspace = lifecycle.request_restart(self.user_named(user_id), actor=request.user)
+        return Response(represent(workspace), status=202)

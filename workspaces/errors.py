@@ -1,0 +1,67 @@
+"""What can go wrong, split by whose fault it is and whether to try again."""
+
+from __future__ import annotations
+
+
+class WorkspaceError(Exception):
+    """Base of all; `code` is for programs, the text is a sentence for a person."""
+
+    code = "error"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if code is not None:
+            self.code = code
+
+
+class RuntimeUnavailable(WorkspaceError):
+    """We could not ask. Nothing is known, so nothing may change; try again later."""
+
+    code = "runtime_unavailable"
+
+
+class StartRefused(WorkspaceError):
+    """The runtime answered that this start cannot work; the workspace becomes `failed` with this code."""
+
+    code = "start_failed"
+
+
+class PortTaken(StartRefused):
+    """Somebody else listens there; another port may work at once."""
+
+    code = "port_taken"
+
+
+class NoPortFree(StartRefused):
+    """Every allowed port is held or in use."""
+
+    code = "no_port_free"
+
+
+class StopRefused(WorkspaceError):
+    """The runtime answered that this container cannot be stopped."""
+
+    code = "stop_failed"
+
+
+class AccessDenied(WorkspaceError):
+    """This user may not have a workspace (any more)."""
+
+    code = "access_denied"
+
+
+class NotRunning(WorkspaceError):
+    """Only a running workspace can do that."""
+
+    code = "not_running"
+
+
+class StartsTooOften(WorkspaceError):
+    """More transitions into `starting` than one user may cause; `retry_after` is in seconds."""
+
+    code = "throttled"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

@@ -1,0 +1,101 @@
+"""Readable filters, and THE one function that changes a state."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+import structlog
+from django.db import models, transaction
+from django.db.models import Q
+
+from workspaces.states import ACTIVE, TRANSITIONS, State
+
+if TYPE_CHECKING:
+    from workspaces.models import Workspace
+    from workspaces.states import Reason
+
+logger = structlog.get_logger(__name__)
+
+ALWAYS = Q()
+
+
+class WorkspaceQuerySet(models.QuerySet["Workspace"]):
+    def running(self) -> Self:
+        return self.filter(state=State.RUNNING)
+
+    def active(self) -> Self:
+        return self.filter(state__in=ACTIVE)
+
+    def idle_since(self, cutoff: datetime) -> Self:
+        """Running, and nothing seen after `cutoff`; served by the partial index on last_activity_at."""
+        return self.running().filter(last_activity_at__lte=cutoff).order_by("last_activity_at")
+
+    def older_than_lifetime(self, cutoff: datetime) -> Self:
+        return self.running().filter(started_at__lte=cutoff).order_by("started_at")
+
+    def of_disabled_users(self) -> Self:
+        return self.filter(state__in=(State.STARTING, State.RUNNING), user__is_active=False)
+
+    def unsettled(self, *, quiet_since: datetime) -> Self:
+        """In progress, and nobody was told so since `quiet_since`: the message may be lost."""
+        return self.filter(state__in=(State.STARTING, State.STOPPING), dispatched_at__lte=quiet_since)
+
+    def start_overdue(self, *, now: datetime, timeout: float) -> Self:
+        return self.filter(state=State.STARTING, admitted_at__lte=now - timedelta(seconds=timeout))
+
+    def stop_overdue(self, *, now: datetime, timeout: float) -> Self:
+        return self.filter(state=State.STOPPING, changed_at__lte=now - timedelta(seconds=timeout))
+
+    def change_state(
+        self,
+        *,
+        pk: int,
+        to: State,
+        allowed: frozenset[State],
+        generation: int,
+        reason: Reason,
+        now: datetime,
+        actor: Any = None,
+        where: Q = ALWAYS,
+        detail: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> Workspace | None:
+        """Move one row to `to` if it is still in `allowed` with `generation` (and `where` holds).
+
+        Returns the row as it is now, or None when somebody else was first: a normal outcome, not an error.
+        The history row is written in the same transaction. No engine call may happen inside one.
+        """
+        illegal = {source for source in allowed if to not in TRANSITIONS[source]}
+        if illegal:
+            raise ValueError(f"no transition {sorted(illegal)} -> {to}")
+        with transaction.atomic():
+            locked = self.select_for_update(of=("self",))
+            row = locked.filter(where, pk=pk, state__in=allowed, generation=generation).first()
+            if row is None:
+                return None
+            source = State(row.state)
+            changes = {"state": to, "changed_at": now, **changes}
+            if changes.get("port", row.port) is None and row.port is not None:
+                row.release_port(now=now)
+            for name, value in changes.items():
+                setattr(row, name, value)
+            row.save(update_fields=list(changes))
+            history: models.Manager[Any] = row.transitions
+            history.create(
+                from_state=source,
+                to_state=to,
+                reason=reason,
+                actor=actor,
+                generation=row.generation,
+                time=now,
+                detail=detail or {},
+            )
+        logger.info(
+            "workspace_transition",
+            workspace=row.user_id,
+            generation=row.generation,
+            **{"from": str(source), "to": str(to)},
+            reason=str(reason),
+        )
+        return row

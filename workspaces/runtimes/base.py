@@ -1,0 +1,152 @@
+"""THE SEAM: what a runtime must do. Five idempotent verbs and a few reads over frozen values.
+
+No ORM, no Celery, no settings in here or in any runtime: values come in, observations go out.
+
+Every method may raise `RuntimeUnavailable`: "I could not ask", which is never a phase. Absent is a phase, never an
+error. Every runtime passes tests/contract/test_runtime_contract.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+
+class Phase(StrEnum):
+    ABSENT = "absent"
+    CREATED = "created"  # exists, never started or in a restart
+    RUNNING = "running"
+    PAUSED = "paused"
+    EXITED = "exited"
+    REMOVING = "removing"  # also `dead`: the name is in use, the container is not
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """Where the editor listens, as seen from the platform's own network namespace."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkspaceSpec:
+    """All that makes two containers interchangeable, but for `generation`. Built in `spec.py` only.
+
+    `hash` covers every field except `generation`: another hash means that the container must be replaced.
+    Sizes are bytes, `cpus` is processors, `stop_grace` is seconds.
+    """
+
+    name: str
+    user_id: int
+    instance: str
+    generation: int
+    image: str
+    endpoint: Endpoint
+    memory: int
+    cpus: float
+    pids: int
+    stop_grace: int
+    secret: str = field(repr=False)
+    hash: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What the runtime answered about one name at one moment. `user_id` None: not one of ours."""
+
+    name: str
+    phase: Phase
+    container_id: str = ""
+    user_id: int | None = None
+    generation: int = 0
+    spec_hash: str = ""
+    image: str = ""
+    endpoint: Endpoint | None = None
+    exit_code: int | None = None
+    out_of_memory: bool = False
+
+    @property
+    def alive(self) -> bool:
+        return self.phase in {Phase.RUNNING, Phase.PAUSED}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """The editor's own answer. `ready` False: it answered wrongly or not at all."""
+
+    ready: bool
+    last_heartbeat_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """One sample. `cpu_seconds` only grows while the container lives; sizes are bytes."""
+
+    cpu_seconds: float
+    memory_bytes: int
+    memory_limit_bytes: int
+    pids: int
+    disk_bytes: int
+
+
+class Runtime(Protocol):
+    def ensure_running(self, spec: WorkspaceSpec) -> Observation:
+        """Make exactly one container with `spec.hash` run under `spec.name`, and its folders exist.
+
+        1. Create the user's folders if absent (a README in a new one); existing files are never touched.
+        2. Absent: create and start. Stopped with the same hash: start. Another hash: replace, keeping the files.
+        Safe to call again, in parallel, and after a half-done call. Returns once the container runs; whether the
+        editor answers yet is `health`.
+        Raises PortTaken when `spec.endpoint` is in use (no container is left behind), StartRefused with a code
+        and a sentence when this cannot work as it is.
+        """
+        ...
+
+    def observe(self, name: str) -> Observation:
+        """Say what is there now. An unknown name is `Phase.ABSENT`."""
+        ...
+
+    def ensure_stopped(self, name: str, *, generation: int, grace: int) -> None:
+        """SIGTERM, `grace` seconds, SIGKILL. Absent or already stopped: nothing to do.
+
+        A container that carries a newer generation than `generation` belongs to a later start and is left alone.
+        Raises StopRefused when the runtime answered that it cannot.
+        """
+        ...
+
+    def ensure_removed(self, name: str) -> None:
+        """Remove the container, running or not; never the user's files. Absent: nothing to do."""
+        ...
+
+    def observe_all(self) -> Iterator[Observation]:
+        """Every container of this instance, running or not, in any order; one that vanishes meanwhile is left out."""
+        ...
+
+    def health(self, endpoint: Endpoint) -> Health:
+        """Ask the editor whether it answers, so that asking does not count as activity. Takes at most 3 s."""
+        ...
+
+    def port_free(self, endpoint: Endpoint) -> bool:
+        """Whether nothing listens there now. True is a hint: `ensure_running` may still find it taken."""
+        ...
+
+    def logs(self, name: str, *, tail: int) -> list[str]:
+        """The last `tail` lines that the container wrote; an absent one wrote none."""
+        ...
+
+    def usage(self, name: str) -> Usage | None:
+        """A sample of what a running container uses; None when it does not run."""
+        ...
+
+    def ping(self) -> None:
+        """Return if the runtime answers, else raise RuntimeUnavailable."""
+        ...

@@ -1,0 +1,309 @@
+"""The Docker engine behind the seam; the only importer of the docker SDK."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import docker
+import structlog
+from docker.errors import APIError, DockerException, NotFound
+from requests.exceptions import RequestException
+
+from workspaces import naming
+from workspaces.errors import PortTaken, RuntimeUnavailable, StartRefused, StopRefused
+from workspaces.runtimes import probe
+from workspaces.runtimes.base import Health, Observation, Phase, Usage
+from workspaces.runtimes.docker_objects import container_config, from_inspect, from_list, network_config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from workspaces.runtimes.base import Endpoint, WorkspaceSpec
+    from workspaces.runtimes.host_folders import HostFolders
+
+logger = structlog.get_logger(__name__)
+
+# Seconds for one answer of the engine; a busy one takes many times its usual 0.2 s for a start.
+ENGINE_TIMEOUT = 20
+# Two workers may create the same name at once: one wins, the others look again.
+NAME_CONFLICT_ROUNDS = 4
+HTTP_CONFLICT = 409
+
+_REFUSALS: tuple[tuple[str, str, str], ...] = (
+    ("no space left on device", "disk_full", "The host's disk is full. An administrator must free space."),
+    ("disk quota exceeded", "disk_full", "The host's disk quota is used up. An administrator must raise it."),
+    (
+        "bind source path does not exist",
+        "folder_unusable",
+        (
+            "The workspace's folder is missing on the Docker host. GUNPOWDER_WORKSPACE_ROOT must name the same folder "
+            "for the worker and for the engine."
+        ),
+    ),
+    ("cannot allocate memory", "no_memory", "The host has no memory left. Try again later."),
+)
+_PORT_TAKEN = ("port is already allocated", "address already in use")
+
+
+class DockerRuntime:
+    """See `runtimes.base.Runtime` for the contract. `host_root` is the workspace root as the engine sees it."""
+
+    def __init__(self, *, socket: str, instance: str, prefix: str, folders: HostFolders, host_root: str) -> None:
+        self._socket = socket
+        self._instance = instance
+        self._prefix = prefix
+        self._folders = folders
+        self._host_root = host_root
+
+    @cached_property
+    def _engine(self) -> docker.APIClient:
+        """Connected on first use, so that an engine that is down is an answer and not a crash at start-up."""
+        return docker.APIClient(base_url=f"unix://{self._socket}", version="auto", timeout=ENGINE_TIMEOUT)
+
+    def ensure_running(self, spec: WorkspaceSpec) -> Observation:
+        self._folders.ensure(spec.user_id)
+        for _ in range(NAME_CONFLICT_ROUNDS):
+            there = self._inspect(spec.name)
+            if there is None:
+                if not self._create(spec):
+                    continue  # somebody else created the name meanwhile
+                self._start(spec, fresh=True)
+                return self.observe(spec.name)
+            seen = from_inspect(spec.name, there, instance=self._instance)
+            if seen.user_id != spec.user_id:
+                raise _name_taken(spec.name)
+            if not self._reusable(spec, seen, there):
+                self.ensure_stopped(spec.name, generation=spec.generation, grace=spec.stop_grace)
+                self.ensure_removed(spec.name)
+                continue
+            if seen.phase is Phase.RUNNING or self._wake(spec, seen):
+                return self.observe(spec.name)
+        raise RuntimeUnavailable(f"the container name {spec.name} is contended; trying again later")
+
+    def observe(self, name: str) -> Observation:
+        there = self._inspect(name)
+        if there is None:
+            return Observation(name=name, phase=Phase.ABSENT)
+        return from_inspect(name, there, instance=self._instance)
+
+    def ensure_stopped(self, name: str, *, generation: int, grace: int) -> None:
+        seen = self.observe(name)
+        if seen.phase is Phase.ABSENT or seen.user_id is None or seen.generation > generation:
+            return
+        if not seen.alive:
+            return
+        try:
+            with _asking("stop a container"):
+                if seen.phase is Phase.PAUSED:
+                    self._engine.unpause(seen.container_id)  # a paused process never sees SIGTERM
+                self._engine.stop(seen.container_id, timeout=grace)
+        except NotFound:
+            return
+        except APIError as error:
+            raise StopRefused(f"The engine could not stop container {name}: {_explanation(error)}") from error
+
+    def ensure_removed(self, name: str) -> None:
+        seen = self.observe(name)
+        if seen.phase is Phase.ABSENT or seen.user_id is None:
+            return
+        try:
+            with _asking("remove a container"):
+                self._engine.remove_container(seen.container_id, force=True)
+        except NotFound:
+            return
+        except APIError as error:
+            if error.status_code != HTTP_CONFLICT:  # "removal … is already in progress" is what we want
+                raise StopRefused(f"The engine could not remove container {name}: {_explanation(error)}") from error
+
+    def observe_all(self) -> Iterator[Observation]:
+        with _asking("list containers"):
+            found = self._engine.containers(
+                all=True,
+                filters={"label": [f"{naming.LABEL_INSTANCE}={self._instance}", naming.LABEL_WORKSPACE]},
+            )
+        return iter([from_list(entry, instance=self._instance) for entry in found])
+
+    def health(self, endpoint: Endpoint) -> Health:
+        return probe.probe(endpoint)
+
+    def port_free(self, endpoint: Endpoint) -> bool:
+        return probe.port_free(endpoint)
+
+    def logs(self, name: str, *, tail: int) -> list[str]:
+        try:
+            with _asking("read a container's log"):
+                text = self._engine.logs(name, stdout=True, stderr=True, tail=tail)
+        except NotFound:
+            return []
+        except APIError as error:
+            raise RuntimeUnavailable(f"the engine could not read the log: {_explanation(error)}") from error
+        return [_printable(line) for line in text.decode("utf-8", "replace").splitlines()][-tail:]
+
+    def usage(self, name: str) -> Usage | None:
+        try:
+            with _asking("sample a container"):
+                found = self._engine.stats(name, stream=False, one_shot=True)
+        except NotFound:
+            return None
+        except APIError as error:
+            raise RuntimeUnavailable(f"the engine gave no sample: {_explanation(error)}") from error
+        memory = found.get("memory_stats") or {}
+        if "usage" not in memory:
+            return None
+        # Page cache that the kernel would give back at once is not use; the docker command counts the same way.
+        cache = int(
+            (memory.get("stats") or {}).get("inactive_file", memory.get("stats", {}).get("total_inactive_file", 0))
+        )
+        user_id = self.observe(name).user_id
+        return Usage(
+            cpu_seconds=int(found["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9,
+            memory_bytes=max(int(memory["usage"]) - cache, 0),
+            memory_limit_bytes=int(memory.get("limit", 0)),
+            pids=int((found.get("pids_stats") or {}).get("current", 0)),
+            disk_bytes=0 if user_id is None else self._folders.disk_bytes(user_id),
+        )
+
+    def ping(self) -> None:
+        try:
+            with _asking("ping"):
+                self._engine.ping()
+        except APIError as error:
+            raise RuntimeUnavailable(f"the engine answers {error.status_code} to a ping") from error
+
+    # --- steps of ensure_running ---
+
+    def _inspect(self, name: str) -> dict[str, Any] | None:
+        try:
+            with _asking("inspect a container"):
+                found: dict[str, Any] = self._engine.inspect_container(name)
+        except NotFound:
+            return None
+        except APIError as error:
+            raise RuntimeUnavailable(f"the engine could not inspect {name}: {_explanation(error)}") from error
+        # The engine also finds an id by prefix; only the exact name is ours.
+        return found if str(found["Name"]).lstrip("/") == name else None
+
+    def _reusable(self, spec: WorkspaceSpec, seen: Observation, there: dict[str, Any]) -> bool:
+        """Same spec and same image content: a tag may have been built anew since."""
+        if seen.spec_hash != spec.hash or seen.phase is Phase.REMOVING:
+            return False
+        image = self._image_id(spec.image)
+        return image is None or image == there["Image"]
+
+    def _image_id(self, image: str) -> str | None:
+        try:
+            with _asking("inspect an image"):
+                return str(self._engine.inspect_image(image)["Id"])
+        except NotFound:
+            return None
+        except APIError as error:
+            raise RuntimeUnavailable(f"the engine could not inspect the image: {_explanation(error)}") from error
+
+    def _create(self, spec: WorkspaceSpec) -> bool:
+        """Create the container; False when the name was taken meanwhile."""
+        self._ensure_network()
+        try:
+            with _asking("create a container"):
+                self._engine.create_container_from_config(
+                    container_config(spec, host_root=self._host_root), name=spec.name
+                )
+        except NotFound as error:
+            raise StartRefused(
+                f"The image {spec.image} is not on the Docker host. An administrator must build or load it "
+                "(`make up` does) or correct GUNPOWDER_WORKSPACE_IMAGE.",
+                code="image_missing",
+            ) from error
+        except APIError as error:
+            if error.status_code == HTTP_CONFLICT:
+                return False
+            raise _refusal(error) from error
+        return True
+
+    def _wake(self, spec: WorkspaceSpec, seen: Observation) -> bool:
+        """Start or unpause what is there; False when it could not be woken and was removed for a fresh one."""
+        if seen.phase is Phase.PAUSED:
+            try:
+                with _asking("unpause a container"):
+                    self._engine.unpause(seen.container_id)
+            except APIError as error:
+                raise _refusal(error) from error
+            return True
+        try:
+            self._start(spec, fresh=False)
+        except PortTaken:
+            raise
+        except StartRefused as refusal:
+            # For instance its network is gone. The files are not in it, so a new container costs nothing.
+            logger.warning("container_replaced", container=spec.name, why=refusal.message)
+            self.ensure_removed(spec.name)
+            return False
+        return True
+
+    def _start(self, spec: WorkspaceSpec, *, fresh: bool) -> None:
+        """Start it. A port conflict or a failed first start leaves a corpse behind, which is removed here."""
+        try:
+            with _asking("start a container"):
+                self._engine.start(spec.name)
+        except APIError as error:
+            refusal = _refusal(error)
+            if fresh or isinstance(refusal, PortTaken):
+                self.ensure_removed(spec.name)
+            raise refusal from error
+
+    def _ensure_network(self) -> None:
+        name = naming.network_name(self._instance)
+        try:
+            with _asking("find the network"):
+                if self._engine.networks(names=[name]):
+                    return
+                self._engine.create_network(**network_config(self._instance))
+        except APIError as error:
+            if error.status_code != HTTP_CONFLICT:  # another worker made it meanwhile
+                raise StartRefused(
+                    f"The workspaces' network could not be made: {_explanation(error)}", code="network_failed"
+                ) from error
+
+
+@contextmanager
+def _asking(what: str) -> Iterator[None]:
+    """Turn "no answer" into RuntimeUnavailable; an answer that is an error stays an APIError."""
+    try:
+        yield
+    except APIError:
+        raise
+    except (RequestException, DockerException, OSError) as error:
+        raise RuntimeUnavailable(
+            f"The container engine did not answer ({what}: {type(error).__name__}). Nothing was changed; "
+            "an administrator should look at the engine."
+        ) from error
+
+
+def _explanation(error: APIError) -> str:
+    return _printable(str(error.explanation or error))[:300]
+
+
+def _refusal(error: APIError) -> StartRefused:
+    """What the engine's answer to a create or start means for this start."""
+    text = _explanation(error)
+    lowered = text.lower()
+    if any(part in lowered for part in _PORT_TAKEN):
+        return PortTaken("The port is in use by another program.")
+    for part, code, sentence in _REFUSALS:
+        if part in lowered:
+            return StartRefused(sentence, code=code)
+    return StartRefused(f"The container engine refused the start: {text}", code="engine_refused")
+
+
+def _name_taken(name: str) -> StartRefused:
+    return StartRefused(
+        f"A container named {name} exists on the host that Gunpowder did not make. An administrator must rename or "
+        "remove it, or choose another GUNPOWDER_CONTAINER_PREFIX.",
+        code="name_taken",
+    )
+
+
+def _printable(line: str) -> str:
+    """Without control characters: what a container prints must not act on whoever reads it."""
+    return "".join(char for char in line if char.isprintable() or char == "\t")

@@ -1,0 +1,162 @@
+"""Spec -> the engine's own words, and the engine's answers -> observations; pure. The one reviewed table of options."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from workspaces import naming
+from workspaces.runtimes.base import Endpoint, Observation, Phase
+
+if TYPE_CHECKING:
+    from workspaces.runtimes.base import WorkspaceSpec
+
+PORT_KEY = f"{naming.EDITOR_PORT}/tcp"
+_TMPFS = "rw,nosuid,nodev,exec,mode=1777"  # programs build and run things in /tmp; its size counts as memory
+_PHASES = {
+    "created": Phase.CREATED,
+    "restarting": Phase.CREATED,
+    "running": Phase.RUNNING,
+    "paused": Phase.PAUSED,
+    "exited": Phase.EXITED,
+    "removing": Phase.REMOVING,
+    "dead": Phase.REMOVING,
+}
+
+
+def container_config(spec: WorkspaceSpec, *, host_root: str) -> dict[str, Any]:
+    """The body of the engine's create call. Everything a container may do is decided here, and nowhere else."""
+    return {
+        "Image": spec.image,
+        "User": "1000:1000",
+        "Hostname": spec.name[-63:],
+        "Env": [f"HASHED_PASSWORD={spec.secret}"],
+        "Labels": {
+            naming.LABEL_WORKSPACE: str(spec.user_id),
+            naming.LABEL_INSTANCE: spec.instance,
+            naming.LABEL_SPEC: spec.hash,
+            naming.LABEL_GENERATION: str(spec.generation),
+        },
+        "ExposedPorts": {PORT_KEY: {}},
+        "StopSignal": "SIGTERM",
+        "StopTimeout": spec.stop_grace,
+        "HostConfig": {
+            "Mounts": [
+                _bind(f"{host_root}/{naming.home_folder(spec.user_id)}", str(naming.HOME)),
+                _bind(f"{host_root}/{naming.files_folder(spec.user_id)}", str(naming.FILES)),
+            ],
+            # Never another address: a port published elsewhere is reachable from every container.
+            "PortBindings": {PORT_KEY: [{"HostIp": spec.endpoint.host, "HostPort": str(spec.endpoint.port)}]},
+            "NetworkMode": naming.network_name(spec.instance),
+            # Restarts are the platform's decision: a container never comes back by itself.
+            "RestartPolicy": {"Name": "no"},
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "Privileged": False,
+            "ReadonlyRootfs": True,
+            "Tmpfs": {"/tmp": f"{_TMPFS},size=512m", "/run": "rw,nosuid,nodev,noexec,size=16m,mode=0755"},  # noqa: S108
+            "Memory": spec.memory,
+            "MemorySwap": spec.memory,  # equal: no swap on top
+            "NanoCpus": round(spec.cpus * 1e9),
+            "PidsLimit": spec.pids,
+            "Ulimits": [
+                {"Name": "nofile", "Soft": 8192, "Hard": 8192},  # above the daemon's own limit a start fails
+                {"Name": "core", "Soft": 0, "Hard": 0},
+            ],
+            "Init": True,
+            "IpcMode": "private",
+            "CgroupnsMode": "private",
+            "OomScoreAdj": 500,  # when the host runs out, a workspace goes before the platform
+            "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}},
+        },
+    }
+
+
+def network_config(instance: str) -> dict[str, Any]:
+    """Arguments of the create call for the workspaces' network: no traffic between containers."""
+    return {
+        "name": naming.network_name(instance),
+        "driver": "bridge",
+        "check_duplicate": True,
+        "options": {
+            "com.docker.network.bridge.enable_icc": "false",
+            "com.docker.network.bridge.host_binding_ipv4": "127.0.0.1",
+        },
+        "labels": {naming.LABEL_INSTANCE: instance},
+    }
+
+
+def from_inspect(name: str, found: dict[str, Any], *, instance: str) -> Observation:
+    """An observation from the engine's inspect answer."""
+    state = found["State"]
+    return _observation(
+        name,
+        phase=str(state["Status"]),
+        identifier=str(found["Id"]),
+        labels=found["Config"].get("Labels") or {},
+        instance=instance,
+        image=str(found["Config"].get("Image", "")),
+        endpoint=_published(found["HostConfig"].get("PortBindings") or {}),
+        exit_code=int(state.get("ExitCode", 0)),
+        out_of_memory=bool(state.get("OOMKilled")),
+    )
+
+
+def from_list(found: dict[str, Any], *, instance: str) -> Observation:
+    """An observation from one entry of the engine's list; it does not say how a container ended."""
+    ports = [port for port in found.get("Ports") or [] if port.get("PublicPort")]
+    endpoint = Endpoint(host=str(ports[0]["IP"]), port=int(ports[0]["PublicPort"])) if ports else None
+    return _observation(
+        str(found["Names"][0]).lstrip("/") if found.get("Names") else str(found["Id"]),
+        phase=str(found["State"]),
+        identifier=str(found["Id"]),
+        labels=found.get("Labels") or {},
+        instance=instance,
+        image=str(found.get("Image", "")),
+        endpoint=endpoint,
+        exit_code=None,
+        out_of_memory=False,
+    )
+
+
+def _observation(
+    name: str,
+    *,
+    phase: str,
+    identifier: str,
+    labels: dict[str, str],
+    instance: str,
+    image: str,
+    endpoint: Endpoint | None,
+    exit_code: int | None,
+    out_of_memory: bool,
+) -> Observation:
+    mine = labels.get(naming.LABEL_INSTANCE) == instance
+    known = _PHASES.get(phase, Phase.CREATED)
+    return Observation(
+        name=name,
+        phase=known,
+        container_id=identifier,
+        user_id=_number(labels.get(naming.LABEL_WORKSPACE)) if mine else None,
+        generation=_number(labels.get(naming.LABEL_GENERATION)) or 0,
+        spec_hash=labels.get(naming.LABEL_SPEC, "") if mine else "",
+        image=image,
+        endpoint=endpoint if known in {Phase.RUNNING, Phase.PAUSED} else None,
+        exit_code=exit_code if known is Phase.EXITED else None,
+        out_of_memory=out_of_memory,
+    )
+
+
+def _bind(source: str, target: str) -> dict[str, Any]:
+    """As a mount, not a volume string: a missing source is an error instead of a new folder owned by root."""
+    return {"Type": "bind", "Source": source, "Target": target, "BindOptions": {"Propagation": "rprivate"}}
+
+
+def _published(bindings: dict[str, Any]) -> Endpoint | None:
+    for binding in bindings.get(PORT_KEY) or []:
+        if binding.get("HostPort"):
+            return Endpoint(host=str(binding.get("HostIp") or "0.0.0.0"), port=int(binding["HostPort"]))  # noqa: S104
+    return None
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() else None

@@ -1,0 +1,244 @@
+// The Code Editor tab: shows the workspace as it is and lets its owner act on it.
+
+import { clock, duration, serverClock, size } from "./format.js";
+import { call, messageOf, NO_ANSWER } from "./http.js";
+import { elapsedSeconds, failedWhileStarting, renderStages } from "./stages.js";
+import { watch } from "./watch.js";
+
+const API = "/api/v1/code-server";
+const STATS_MS = 10000;
+const HISTORY_SHOWN = 8;
+const LABELS = { stopped: "Stopped", starting: "Starting", running: "Running", stopping: "Stopping", failed: "Failed" };
+// What may be pressed in which state; Start stays while stopping, because the last wish wins.
+const BUTTONS = {
+  stopped: ["start"],
+  starting: ["stop"],
+  running: ["open", "restart", "stop"],
+  stopping: ["start"],
+  failed: ["start"],
+};
+
+const $ = (id) => document.getElementById(id);
+const read = (id) => JSON.parse($(id).textContent);
+
+const now = serverClock($("workspace").dataset.now);
+const sentences = read("sentences-data");
+let workspace = read("workspace-data");
+let busy = false;
+
+// --- showing ---------------------------------------------------------------------------------------------------
+
+/** Only touch what differs: a live region speaks whenever its text is set. */
+function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function show(element, visible) {
+  element.hidden = !visible;
+}
+
+function render() {
+  const { state } = workspace;
+  say($("badge"), LABELS[state] ?? state);
+  $("badge").dataset.state = state;
+  say($("sentence"), sentenceFor(workspace));
+  document.title = `${LABELS[state]} · Code Editor · Gunpowder`;
+  renderStopped();
+  renderError();
+  renderProgress();
+  renderButtons();
+  renderIdle();
+}
+
+function sentenceFor({ state, state_sentence: sentence, queued_position: place }) {
+  if (state === "starting" && place) return `${sentence} Place ${place} in the queue.`.trim();
+  return sentence ?? "";
+}
+
+function renderStopped() {
+  const { state, stopped_at: at, stop_sentence: why } = workspace;
+  const known = state === "stopped" && Boolean(at);
+  show($("stopped-line"), known);
+  if (known) say($("stopped-line"), `Stopped at ${clock(at)}. ${why ?? ""}`.trim());
+}
+
+function renderError() {
+  const { error } = workspace;
+  show($("error"), Boolean(error));
+  say($("error-message"), error?.message ?? "");
+}
+
+function renderProgress() {
+  const visible = workspace.state === "starting" || failedWhileStarting(workspace);
+  show($("start-progress"), visible);
+  if (visible) renderStages($("stages"), workspace);
+  renderElapsed();
+}
+
+function renderElapsed() {
+  const seconds = workspace.state === "starting" ? elapsedSeconds(workspace, now()) : null;
+  $("elapsed").textContent = seconds === null ? "" : `${Math.floor(seconds)} s so far`;
+}
+
+function renderButtons() {
+  const focused = document.activeElement;
+  const shown = BUTTONS[workspace.state] ?? [];
+  $("open").href = workspace.url;
+  $("start").textContent = workspace.state === "failed" ? "Try again" : "Start";
+  for (const name of ["open", "start", "restart", "stop"]) {
+    show($(name), shown.includes(name));
+    if (name !== "open") $(name).setAttribute("aria-disabled", String(busy));
+  }
+  if (focused?.hidden && $("actions").contains(focused)) ($(shown[0]) ?? $("state-heading")).focus();
+}
+
+function renderIdle() {
+  const { state, stops_at: at, keep_until: kept } = workspace;
+  const known = state === "running" && Boolean(at);
+  show($("idle-row"), known);
+  if (!known) return;
+  const seconds = (Date.parse(at) - now()) / 1000;
+  const left = seconds < 60 ? "in less than a minute" : `in ${duration(seconds)}`;
+  const keeping = kept && Date.parse(kept) > now();
+  const until = keeping ? `Kept running until ${clock(kept)}. ` : "";
+  say($("idle-line"), `${until}Stops at ${clock(at)}, ${left}, unless it is used before then.`);
+}
+
+// --- usage, history, log ---------------------------------------------------------------------------------------
+
+/** These are extras: when one cannot be had, the page stays as it is. */
+async function ask(path) {
+  try {
+    return await call("GET", `${API}/${path}`);
+  } catch {
+    return { ok: false, status: 0, body: { message: NO_ANSWER } };
+  }
+}
+
+async function refreshUsage() {
+  const running = workspace.state === "running";
+  const answer = running && document.visibilityState === "visible" ? await ask("stats") : null;
+  if (!running || answer?.ok) renderUsage(running ? answer.body : null);
+}
+
+function renderUsage(stats) {
+  show($("meters"), Boolean(stats));
+  show($("usage-none"), !stats);
+  if (!stats) return;
+  meter("memory", stats.memory_bytes, stats.memory_limit_bytes);
+  meter("disk", stats.disk_bytes, stats.disk_limit_bytes);
+  const full = Math.max(100, stats.cpu_limit_percent ?? 100);
+  $("cpu").max = full;
+  $("cpu").value = Math.min(full, stats.cpu_percent);
+  $("cpu-text").textContent = `${Math.round(stats.cpu_percent)} %`;
+  $("pids-text").textContent = Number.isFinite(stats.pids) ? `${stats.pids} processes and threads` : "";
+}
+
+function meter(name, used, limit) {
+  const known = Number.isFinite(used);
+  show($(name), known && Boolean(limit));
+  if (known && limit) $(name).value = used / limit;
+  $(`${name}-text`).textContent = known ? size(used) + (limit ? ` of ${size(limit)}` : "") : "not measured yet";
+}
+
+async function refreshHistory() {
+  const answer = await ask("history");
+  if (!answer.ok) return;
+  const entries = (answer.body.results ?? []).slice(0, HISTORY_SHOWN);
+  show($("history-none"), entries.length === 0);
+  $("history").replaceChildren(...entries.map(historyItem));
+}
+
+function historyItem(entry) {
+  const item = document.createElement("li");
+  const time = Object.assign(document.createElement("time"), { dateTime: entry.time, textContent: clock(entry.time) });
+  const state = Object.assign(document.createElement("strong"), { textContent: LABELS[entry.to] ?? entry.to });
+  const why = Object.assign(document.createElement("span"), { textContent: sentences[entry.reason] ?? entry.reason });
+  item.append(time, state, why);
+  return item;
+}
+
+async function refreshLog() {
+  const answer = await ask("logs?tail=200");
+  const lines = answer.body.lines ?? [];
+  const at = clock(new Date().toISOString());
+  $("log-note").textContent = answer.ok ? `${lines.length || "No"} lines, read at ${at}.` : messageOf(answer);
+  if (!answer.ok) return;
+  show($("log-lines"), lines.length > 0);
+  $("log-lines").textContent = lines.join("\n");
+  $("log-lines").scrollTop = $("log-lines").scrollHeight;
+}
+
+// --- acting ----------------------------------------------------------------------------------------------------
+
+async function act(path, data) {
+  if (busy) return;
+  busy = true;
+  renderButtons();
+  show($("action-error"), false);
+  try {
+    const answer = await call("POST", `${API}/${path}`, data);
+    if (answer.ok) update(answer.body);
+    else if (answer.status === 401) logInAgain();
+    else complain(messageOf(answer));
+  } catch {
+    complain(NO_ANSWER);
+  } finally {
+    busy = false;
+    renderButtons();
+  }
+  // The answer and the stream may have overtaken each other; a moment later all is settled.
+  setTimeout(() => watcher.refresh(), 1500);
+}
+
+function complain(message) {
+  $("action-error").textContent = message;
+  show($("action-error"), true);
+}
+
+function logInAgain() {
+  location.assign("/login?next=/");
+}
+
+// --- following -------------------------------------------------------------------------------------------------
+
+function update(next) {
+  const changed = next.state !== workspace.state;
+  workspace = { ...workspace, ...next };
+  render();
+  if (!changed) return;
+  show($("action-error"), false);
+  refreshHistory();
+  refreshUsage();
+  if ($("log").open) refreshLog();
+}
+
+function addStage(progress) {
+  const known = (workspace.stages ?? []).some(({ stage, at }) => stage === progress.stage && at === progress.at);
+  if (known || workspace.state !== "starting") return;
+  workspace.stages = [...(workspace.stages ?? []), progress];
+  renderProgress();
+}
+
+$("start").addEventListener("click", () => act("start"));
+$("stop").addEventListener("click", () => act("stop"));
+$("restart").addEventListener("click", () => act("restart"));
+$("keep").addEventListener("click", () => act("keep", { minutes: 60 }));
+$("log").addEventListener("toggle", () => $("log").open && refreshLog());
+$("log-refresh").addEventListener("click", refreshLog);
+
+render();
+refreshHistory();
+refreshUsage();
+const watcher = watch({
+  eventsUrl: `${API}/events`,
+  statusUrl: `${API}/status`,
+  onWorkspace: update,
+  onStage: addStage,
+  onConnection: (alive) => show($("connection"), !alive),
+  onRefused: logInAgain,
+  pauseWhenHidden: true,
+});
+setInterval(refreshUsage, STATS_MS);
+setInterval(() => document.visibilityState === "visible" && renderElapsed(), 1000);
+setInterval(renderIdle, 15000);

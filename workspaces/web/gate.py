@@ -1,0 +1,57 @@
+"""What nginx asks for each request to an editor (`auth_request`): 204 and where to go, or 401 or 403."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.http import HttpResponse
+from django.utils import timezone
+
+from workspaces import conf, ticket
+from workspaces import gate as rule
+from workspaces.web.nginx_only import from_nginx
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+_STATUS = {
+    rule.Outcome.OPEN: 204,
+    rule.Outcome.NO_TICKET: 401,
+    rule.Outcome.NOT_RUNNING: 403,
+    rule.Outcome.NOT_YOURS: 403,
+}
+
+
+def gate(request: HttpRequest) -> HttpResponse:
+    """Answer for the workspace in X-Gate-Workspace; a WebSocket must come from our own origin."""
+    if not from_nginx(request):
+        return HttpResponse(status=404)
+    number = request.headers.get("X-Gate-Workspace", "")
+    if not _plausible(number) or not _same_origin(request):
+        return _answer(rule.Outcome.NO_TICKET)
+    now = timezone.now()
+    answer = rule.decide(user_id=int(number), tokens=ticket.tokens_in(request.headers.get("Cookie", "")), now=now)
+    rule.note_activity(answer, now=now, idle=conf.limits().idle)
+    response = _answer(answer.outcome)
+    if answer.outcome is rule.Outcome.OPEN and answer.workspace is not None:
+        response["X-Workspace-Upstream"] = str(answer.workspace.endpoint)
+        response["X-Workspace-Cookie"] = f"code-server-session={answer.workspace.editor_secret}"
+    return response
+
+
+def _answer(outcome: rule.Outcome) -> HttpResponse:
+    response = HttpResponse(status=_STATUS[outcome])
+    response["X-Gate-Outcome"] = outcome
+    return response
+
+
+def _plausible(number: str) -> bool:
+    return number.isascii() and number.isdigit() and not number.startswith("0") and len(number) <= 18  # noqa: PLR2004 - bigint
+
+
+def _same_origin(request: HttpRequest) -> bool:
+    """A page of another origin may not open a WebSocket with the user's ticket; other requests are CORS's affair."""
+    if request.headers.get("X-Original-Upgrade", "").lower() != "websocket":
+        return True
+    origin = request.headers.get("Origin")
+    return origin is None or origin.partition("://")[2] == request.get_host()

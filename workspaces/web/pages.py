@@ -1,0 +1,121 @@
+"""Error pages and how to answer with them; also the handlers for Django's own errors.
+
+Pages are rendered without the request: what went wrong may be the session or the database, and neither is needed
+to say so. Programs (the API, and the scripts under an editor's path) get the one JSON error shape instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from django.http import HttpResponse
+from django.template.loader import render_to_string
+
+from workspaces.api.errors import error_response, wants_json
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One kind of trouble: what programs read (`code`) and what people read."""
+
+    status: HTTPStatus
+    code: str
+    title: str
+    message: str
+    hint: str = ""
+
+
+BAD_REQUEST = Problem(
+    status=HTTPStatus.BAD_REQUEST,
+    code="bad_request",
+    title="This request was not understood",
+    message="The address or the form that your browser sent is not valid.",
+    hint="Go back and try again. If a link brought you here, the link is wrong.",
+)
+DENIED = Problem(
+    status=HTTPStatus.FORBIDDEN,
+    code="permission_denied",
+    title="You may not do this",
+    message="Your account does not have the right to see or do this.",
+    hint="If you think that it should, ask your administrator.",
+)
+CSRF_FAILED = Problem(
+    status=HTTPStatus.FORBIDDEN,
+    code="csrf_failed",
+    title="This form is out of date",
+    message="You logged in or out elsewhere since this page was opened, or your browser refuses cookies.",
+    hint="Go back, reload the page and try again.",
+)
+NOT_FOUND = Problem(
+    status=HTTPStatus.NOT_FOUND,
+    code="not_found",
+    title="There is nothing here",
+    message="The address is wrong, or what was here is not for the account that you are logged in with.",
+    hint="If you were looking for your editor, open it from the Code Editor tab.",
+)
+METHOD_NOT_ALLOWED = Problem(
+    status=HTTPStatus.METHOD_NOT_ALLOWED,
+    code="method_not_allowed",
+    title="This address cannot be opened like that",
+    message="It only answers to a button on one of our pages.",
+)
+SERVER_ERROR = Problem(
+    status=HTTPStatus.INTERNAL_SERVER_ERROR,
+    code="server_error",
+    title="Something went wrong on our side",
+    message="It was written to the log. Your files and your editor are not affected.",
+    hint="Try again in a moment. If it keeps happening, tell your administrator what you did and when.",
+)
+
+
+def problem_page(problem: Problem, **headers: str) -> HttpResponse:
+    """The page for a person."""
+    html = render_to_string("workspaces/error.html", {"problem": problem})
+    return HttpResponse(html, status=problem.status, headers={"Cache-Control": "no-store", **headers})
+
+
+def problem_json(problem: Problem, **headers: str) -> HttpResponse:
+    """The same for a program."""
+    text = f"{problem.title}. {problem.message}"
+    return error_response(int(problem.status), problem.code, text, headers={"Cache-Control": "no-store", **headers})
+
+
+def answer_problem(request: HttpRequest, problem: Problem) -> HttpResponse:
+    return problem_json(problem) if wants_json(request) else problem_page(problem)
+
+
+def bad_request(request: HttpRequest, _exception: Exception | None = None) -> HttpResponse:
+    return answer_problem(request, BAD_REQUEST)
+
+
+def denied(request: HttpRequest, _exception: Exception | None = None) -> HttpResponse:
+    return answer_problem(request, DENIED)
+
+
+def not_found(request: HttpRequest, _exception: Exception | None = None) -> HttpResponse:
+    return answer_problem(request, NOT_FOUND)
+
+
+def server_error(request: HttpRequest, *_args: Any) -> HttpResponse:
+    return answer_problem(request, SERVER_ERROR)
+
+
+def unavailable(_request: HttpRequest, sentence: str) -> HttpResponse:
+    """The page for something that is away for a moment; `sentence` says what."""
+    problem = Problem(
+        status=HTTPStatus.SERVICE_UNAVAILABLE,
+        code="unavailable",
+        title="Not available just now",
+        message=sentence,
+    )
+    return problem_page(problem, **{"Retry-After": "5"})
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:  # noqa: ARG001 - Django passes it by name
+    """A form or call without a valid CSRF token; why exactly is for the log, which Django writes itself."""
+    return answer_problem(request, CSRF_FAILED)
