@@ -37,7 +37,7 @@ step() {
     (
         set -e
         "$@"
-    ) >>"$log" 2>&1 3>"$log.notes" </dev/null
+    ) >>"$log" 2>&1 3>"$log.notes" 8>&- </dev/null
     status=$?
     set -e
     local took

@@ -169,7 +169,7 @@ start_services() {
     for service in $(compose ps --all --format '{{.Service}} {{.State}} {{.Health}} {{.ExitCode}}' |
         awk '!($2 == "running" && ($3 == "healthy" || $3 == "")) && !($2 == "exited" && $NF == 0) && $2 != "created" { print $1 }'); do
         printf '\n-- log of %s\n' "$service"
-        compose logs --no-log-prefix --tail 15 "$service"
+        compose logs --no-log-prefix --tail 15 "$service" 2>&1 | sed 's/\x1b\[[0-9;]*[A-Za-z]//g'
     done
     return "$status"
 }
@@ -252,6 +252,13 @@ purge() {
     fi
     rm -f "$OVERRIDE"
     say "Purged. Images are kept; 'docker image ls gunpowder/*' lists them."
+}
+
+# One at a time in a checkout: two would write the same files and fight over the same containers.
+exec 8>"$STATE_DIR/lock"
+flock --nonblock 8 || {
+    say "Another make up, down or purge runs in this checkout; waiting for it"
+    flock 8
 }
 
 case ${1:-} in

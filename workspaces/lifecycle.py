@@ -158,7 +158,7 @@ def _begin_start(
         reason=reason,
         actor=actor,
         now=now,
-        **_new_start(workspace, now=now),
+        changes=_new_start(workspace, now=now),
     )
     if moved is not None:
         dispatch.start(moved)
@@ -206,10 +206,12 @@ def _begin_stop(
         now=now,
         where=where or Q(),
         detail=detail,
-        wanted=wanted,
-        stop_reason=reason,
-        dispatched_at=now,
-        attempts=0,
+        changes={
+            "wanted": wanted,
+            "stop_reason": reason,
+            "dispatched_at": now,
+            "attempts": 0,
+        },
     )
     if moved is not None:
         dispatch.stop(moved)
@@ -406,15 +408,17 @@ def _say_running(start: _Start, observation: Observation) -> bool:
         generation=start.generation,
         reason=Reason.READY,
         now=now,
-        started_at=now,
-        presence_at=now,
-        work_at=now,
-        connection_at=now,
-        last_activity_at=now,
-        container=observation.name,
-        container_id=observation.container_id,
-        image=start.env.workspace_image,
-        attempts=0,
+        changes={
+            "started_at": now,
+            "presence_at": now,
+            "work_at": now,
+            "connection_at": now,
+            "last_activity_at": now,
+            "container": observation.name,
+            "container_id": observation.container_id,
+            "image": start.env.workspace_image,
+            "attempts": 0,
+        },
     )
     return moved is not None
 
@@ -433,10 +437,12 @@ def _fail(start: _Start, *, code: str, message: str) -> Outcome:
         reason=Reason(code) if code in known else Reason.START_FAILED,
         now=timezone.now(),
         detail={"code": code},
-        port=None,
-        stopped_at=timezone.now(),
-        error_code=code,
-        error_message=message,
+        changes={
+            "port": None,
+            "stopped_at": timezone.now(),
+            "error_code": code,
+            "error_message": message,
+        },
     )
     logger.warning("start_failed", workspace=start.workspace.user_id, generation=start.generation, code=code)
     return Outcome.FAILED if moved is not None else _abandon(start)
@@ -487,9 +493,11 @@ def _settle_stopped(workspace: Workspace) -> Outcome:
         reason=Reason(workspace.stop_reason or Reason.USER),
         now=now,
         where=Q(wanted=Wanted.STOPPED),
-        port=None,
-        stopped_at=now,
-        keep_until=None,
+        changes={
+            "port": None,
+            "stopped_at": now,
+            "keep_until": None,
+        },
     )
     if stopped is not None:
         return Outcome.DONE
@@ -501,7 +509,7 @@ def _settle_stopped(workspace: Workspace) -> Outcome:
         reason=Reason.RESTART,
         now=now,
         where=Q(wanted=Wanted.RUNNING),
-        **(_new_start(workspace, now=now) | {"stopped_at": now}),
+        changes=(_new_start(workspace, now=now) | {"stopped_at": now}),
     )
     if again is not None:
         dispatch.start(again)
@@ -526,10 +534,12 @@ def _came_back(workspace: Workspace, *, runtime: Runtime) -> bool:
         generation=workspace.generation,
         reason=Reason.ACTIVITY,
         now=timezone.now(),
-        wanted=Wanted.RUNNING,
-        stop_reason="",
-        connection_at=newest,
-        last_activity_at=newest,
+        changes={
+            "wanted": Wanted.RUNNING,
+            "stop_reason": "",
+            "connection_at": newest,
+            "last_activity_at": newest,
+        },
     )
     return kept is not None
 
@@ -582,13 +592,15 @@ def _settle_running(
         generation=workspace.generation,
         reason=reason,
         now=now,
-        wanted=Wanted.STOPPED,
-        port=None,
-        stopped_at=now,
-        stop_reason=reason,
-        error_code=code,
-        error_message=message,
-        keep_until=None,
+        changes={
+            "wanted": Wanted.STOPPED,
+            "port": None,
+            "stopped_at": now,
+            "stop_reason": reason,
+            "error_code": code,
+            "error_message": message,
+            "keep_until": None,
+        },
     )
 
 
@@ -610,8 +622,10 @@ def fail_stop(workspace: Workspace, *, message: str, now: datetime) -> Workspace
         generation=workspace.generation,
         reason=Reason.STOP_FAILED,
         now=now,
-        wanted=Wanted.STOPPED,
-        port=None,
-        error_code="stop_failed",
-        error_message=message,
+        changes={
+            "wanted": Wanted.STOPPED,
+            "port": None,
+            "error_code": "stop_failed",
+            "error_message": message,
+        },
     )

@@ -12,6 +12,8 @@ from django.db.models import Q
 from workspaces.states import ACTIVE, TRANSITIONS, State
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from workspaces.models import Workspace
     from workspaces.states import Reason
 
@@ -59,7 +61,7 @@ class WorkspaceQuerySet(models.QuerySet["Workspace"]):
         actor: Any = None,
         where: Q = ALWAYS,
         detail: dict[str, Any] | None = None,
-        **changes: Any,
+        changes: Mapping[str, Any] | None = None,
     ) -> Workspace | None:
         """Move one row to `to` if it is still in `allowed` with `generation` (and `where` holds).
 
@@ -75,12 +77,12 @@ class WorkspaceQuerySet(models.QuerySet["Workspace"]):
             if row is None:
                 return None
             source = State(row.state)
-            changes = {"state": to, "changed_at": now, **changes}
-            if changes.get("port", row.port) is None and row.port is not None:
+            values = {"state": to, "changed_at": now, **(changes or {})}
+            if values.get("port", row.port) is None:
                 row.release_port(now=now)
-            for name, value in changes.items():
+            for name, value in values.items():
                 setattr(row, name, value)
-            row.save(update_fields=list(changes))
+            row.save(update_fields=list(values))
             history: models.Manager[Any] = row.transitions
             history.create(
                 from_state=source,

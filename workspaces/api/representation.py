@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 STATE_SENTENCES = {
     State.STOPPED: "Stopped. Your files are kept.",
-    State.STARTING: "Starting.",
-    State.RUNNING: "Running.",
-    State.STOPPING: "Stopping.",
+    State.STARTING: "Your editor is being started.",
+    State.RUNNING: "Your editor is ready.",
+    State.STOPPING: "Your editor is being stopped; files are kept.",
     State.FAILED: "It could not be kept running.",
 }
 

@@ -85,7 +85,10 @@ def _not_now(workspace: Workspace) -> HttpResponse:
         code, message = "workspace_unreachable", "The editor does not answer at the moment. Try again."
     else:
         code, message = "workspace_not_running", "The editor is not running. Open its page to start it."
-    return error_response(503, code, message, {"state": workspace.state}, {"Retry-After": RETRY_AFTER_SECONDS})
+    response = error_response(503, code, message, {"state": workspace.state}, {"Retry-After": RETRY_AFTER_SECONDS})
+    # Django would log each one as an error, but this is the normal answer to every tab that was left open.
+    response._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001
+    return response
 
 
 def _own_page(request: HttpRequest, workspace: Workspace) -> HttpResponse:

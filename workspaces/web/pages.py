@@ -16,6 +16,8 @@ from django.template.loader import render_to_string
 from workspaces.api.errors import error_response, wants_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from django.http import HttpRequest
 
 
@@ -89,20 +91,21 @@ def answer_problem(request: HttpRequest, problem: Problem) -> HttpResponse:
     return problem_json(problem) if wants_json(request) else problem_page(problem)
 
 
-def bad_request(request: HttpRequest, _exception: Exception | None = None) -> HttpResponse:
-    return answer_problem(request, BAD_REQUEST)
+def _handler(problem: Problem) -> Callable[..., HttpResponse]:
+    """A handler for Django, which passes the exception as well; what it says is not for a stranger."""
+
+    def handle(request: HttpRequest, *_args: Any, **_kwargs: Any) -> HttpResponse:
+        return answer_problem(request, problem)
+
+    return handle
 
 
-def denied(request: HttpRequest, _exception: Exception | None = None) -> HttpResponse:
-    return answer_problem(request, DENIED)
-
-
-def not_found(request: HttpRequest, _exception: Exception | None = None) -> HttpResponse:
-    return answer_problem(request, NOT_FOUND)
-
-
-def server_error(request: HttpRequest, *_args: Any) -> HttpResponse:
-    return answer_problem(request, SERVER_ERROR)
+bad_request = _handler(BAD_REQUEST)
+denied = _handler(DENIED)
+not_found = _handler(NOT_FOUND)
+server_error = _handler(SERVER_ERROR)
+# A form or call without a valid CSRF token; why exactly is for the log, which Django writes itself.
+csrf_failure = _handler(CSRF_FAILED)
 
 
 def unavailable(_request: HttpRequest, sentence: str) -> HttpResponse:
@@ -114,8 +117,3 @@ def unavailable(_request: HttpRequest, sentence: str) -> HttpResponse:
         message=sentence,
     )
     return problem_page(problem, **{"Retry-After": "5"})
-
-
-def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:  # noqa: ARG001 - Django passes it by name
-    """A form or call without a valid CSRF token; why exactly is for the log, which Django writes itself."""
-    return answer_problem(request, CSRF_FAILED)

@@ -23,7 +23,7 @@ from workspaces.states import SENTENCES
 from workspaces.web import pages
 from workspaces.web.asking import owner_named_in
 from workspaces.web.forms import LoginForm
-from workspaces.web.pages import bad_request, csrf_failure, denied, not_found, server_error
+from workspaces.web.pages import bad_request, csrf_failure, denied, not_found, server_error, unavailable
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse

@@ -1,6 +1,6 @@
 // Numbers and times in words, in the reader's own time zone.
 
-const clockFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const clockFormat = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
 const dayFormat = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 
 /** `14:32`, or `3 May, 14:32` when that was not today. */

@@ -7,7 +7,7 @@ import { watch } from "./watch.js";
 
 const API = "/api/v1/code-server";
 const STATS_MS = 10000;
-const HISTORY_SHOWN = 8;
+const HISTORY_SHOWN = 6;
 const LABELS = { stopped: "Stopped", starting: "Starting", running: "Running", stopping: "Stopping", failed: "Failed" };
 // What may be pressed in which state; Start stays while stopping, because the last wish wins.
 const BUTTONS = {
@@ -43,23 +43,16 @@ function render() {
   $("badge").dataset.state = state;
   say($("sentence"), sentenceFor(workspace));
   document.title = `${LABELS[state]} · Code Editor · Gunpowder`;
-  renderStopped();
   renderError();
   renderProgress();
   renderButtons();
   renderIdle();
 }
 
-function sentenceFor({ state, state_sentence: sentence, queued_position: place }) {
-  if (state === "starting" && place) return `${sentence} Place ${place} in the queue.`.trim();
-  return sentence ?? "";
-}
-
-function renderStopped() {
-  const { state, stopped_at: at, stop_sentence: why } = workspace;
-  const known = state === "stopped" && Boolean(at);
-  show($("stopped-line"), known);
-  if (known) say($("stopped-line"), `Stopped at ${clock(at)}. ${why ?? ""}`.trim());
+function sentenceFor({ state, state_sentence: sentence, queued_position: place, stopped_at: at, stop_sentence: why }) {
+  if (state === "stopped" && at) return `Stopped at ${clock(at)}. ${why ?? ""}`.trim();
+  if (state === "starting" && place) return `${sentence} Place ${place} in the queue.`;
+  return sentence;
 }
 
 function renderError() {
@@ -89,7 +82,16 @@ function renderButtons() {
     show($(name), shown.includes(name));
     if (name !== "open") $(name).setAttribute("aria-disabled", String(busy));
   }
-  if (focused?.hidden && $("actions").contains(focused)) ($(shown[0]) ?? $("state-heading")).focus();
+  keepFocus(focused, shown);
+}
+
+/**
+ * A button that vanishes must not take the focus with it, nor hand it to Stop: the next Enter would press that.
+ * So the focus waits on the state and goes on to "Open editor" when that appears.
+ */
+function keepFocus(focused, shown) {
+  if (focused?.hidden && $("actions").contains(focused)) $("state-heading").focus();
+  if (shown.includes("open") && document.activeElement === $("state-heading")) $("open").focus();
 }
 
 function renderIdle() {
@@ -116,25 +118,26 @@ async function ask(path) {
 }
 
 async function refreshUsage() {
-  const running = workspace.state === "running";
-  const answer = running && document.visibilityState === "visible" ? await ask("stats") : null;
-  if (!running || answer?.ok) renderUsage(running ? answer.body : null);
+  if (document.visibilityState !== "visible") return;
+  const answer = await ask("stats");
+  if (answer.ok) renderUsage(answer.body);
 }
 
+/** Memory and processor belong to a running container; files take their place all the time. */
 function renderUsage(stats) {
-  show($("meters"), Boolean(stats));
-  show($("usage-none"), !stats);
-  if (!stats) return;
-  meter("memory", stats.memory_bytes, stats.memory_limit_bytes);
-  meter("disk", stats.disk_bytes, stats.disk_limit_bytes);
-  const full = Math.max(100, stats.cpu_limit_percent ?? 100);
-  $("cpu").max = full;
-  $("cpu").value = Math.min(full, stats.cpu_percent);
-  $("cpu-text").textContent = `${Math.round(stats.cpu_percent)} %`;
-  $("pids-text").textContent = Number.isFinite(stats.pids) ? `${stats.pids} processes and threads` : "";
+  const running = workspace.state === "running" && Number.isFinite(stats.memory_bytes);
+  const measured = running || Number.isFinite(stats.disk_bytes);
+  show($("usage-none"), !measured);
+  show($("meters"), measured);
+  for (const name of ["memory", "cpu", "pids"]) show($(`${name}-row`), running);
+  renderMeter("memory", stats.memory_bytes, stats.memory_limit_bytes);
+  renderMeter("disk", stats.disk_bytes, stats.disk_limit_bytes);
+  $("cpu").value = stats.cpu_percent ?? 0;
+  $("cpu-text").textContent = `${Math.round(stats.cpu_percent ?? 0)} %`;
+  $("pids-row").textContent = `${stats.pids ?? 0} processes and threads`;
 }
 
-function meter(name, used, limit) {
+function renderMeter(name, used, limit) {
   const known = Number.isFinite(used);
   show($(name), known && Boolean(limit));
   if (known && limit) $(name).value = used / limit;

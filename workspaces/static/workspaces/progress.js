@@ -48,13 +48,19 @@ function render() {
   say("headline", headline);
   say("sentence", error ? "" : sentence());
   document.title = `${headline} · Gunpowder`;
-  $("stages").hidden = !["starting", "running"].includes(state) && !failedWhileStarting(workspace);
+  $("stages").hidden = !showsStart();
   renderStages($("stages"), workspace);
   renderElapsed();
   if (state !== "running") complaint = "";
   showError(error?.message ?? complaint, { log: Boolean(error ?? complaint) });
   $("retry").textContent = state === "stopped" ? "Start" : "Try again";
   $("retry-row").hidden = !complaint && !["stopped", "failed"].includes(state);
+}
+
+/** An editor that we only reconnect to was started long ago. */
+function showsStart() {
+  const { state } = workspace;
+  return state === "starting" || (state === "running" && mode !== "reconnecting") || failedWhileStarting(workspace);
 }
 
 function sentence() {
@@ -67,7 +73,7 @@ function sentence() {
 
 function renderElapsed() {
   const seconds = workspace.state === "starting" ? elapsedSeconds(workspace, now()) : null;
-  $("elapsed-line").hidden = seconds === null;
+  $("elapsed").hidden = seconds === null;
   $("elapsed").textContent = seconds === null ? "" : `${Math.floor(seconds)} s so far`;
 }
 
