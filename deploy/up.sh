@@ -116,7 +116,7 @@ write_override() {
             esac
         done
         printf '\nservices:\n'
-        printf '  init: {image: %s}\n' "$(quoted "${tag[GUNPOWDER_APP_IMAGE]}")"
+        printf '  init: {image: %s}\n' "$(quoted "${tag[GUNPOWDER_POSTGRES_IMAGE]}")"
         printf '  postgres: {image: %s}\n' "$(quoted "${tag[GUNPOWDER_POSTGRES_IMAGE]}")"
         printf '  redis: {image: %s}\n' "$(quoted "${tag[GUNPOWDER_REDIS_IMAGE]}")"
         for service in migrate web beat; do

@@ -121,8 +121,13 @@ def request_restart(user: Any, *, actor: Any, starts_per_minute: int | None = No
 
 
 def request_keep(workspace: Workspace, *, minutes: float, now: datetime) -> Workspace:
-    """Do not idle-stop before `now + minutes`; at most eight hours ahead. Raises NotRunning."""
+    """Do not idle-stop before `now + minutes`: at most eight hours ahead, never past the maximum lifetime.
+
+    Raises NotRunning.
+    """
     until = now + min(timedelta(minutes=minutes), conf.MAX_KEEP)
+    if workspace.started_at is not None:
+        until = min(until, workspace.started_at + conf.limits().lifetime)
     if not workspace.is_saved or not Workspace.objects.filter(
         pk=workspace.pk, state=State.RUNNING, generation=workspace.generation
     ).update(keep_until=until):
@@ -556,8 +561,8 @@ def explain_end(seen: Observation) -> tuple[Reason, str, str]:
             Reason.OOM,
             "oom",
             (
-                "The workspace ran out of memory and was ended. Your files are untouched. Start it again, and run less at "
-                "once or ask an administrator for more memory."
+                "The workspace ran out of memory and was ended. Your files are untouched. Start it again, and run "
+                "less at once or ask an administrator for more memory."
             ),
         )
     if seen.exit_code in TOLD_TO_END:

@@ -87,7 +87,7 @@ class Environment(BaseSettings):
     )
     workspace_host: str = Field(
         "",
-        description="A host name of its own for editors. Empty: editors live under /code/user/ on the app's host.",
+        description="Reserved for a host name of its own for editors, which this version refuses; leave empty.",
         examples=["code.example.org"],
     )
     database_url: str = Field(
@@ -231,7 +231,17 @@ class Environment(BaseSettings):
         if self.settings_mode == "run" and len(self.resolved_secret_key()) < 50:  # noqa: PLR2004 - Django's own bound
             raise ValueError(
                 "GUNPOWDER_SECRET_KEY is missing or shorter than 50 characters, and "
-                f"{self.secrets_dir / 'secret_key'} holds none. Example: GUNPOWDER_SECRET_KEY=$(openssl rand -base64 48)"
+                f"{self.secrets_dir / 'secret_key'} holds none. "
+                "Example: GUNPOWDER_SECRET_KEY=$(openssl rand -base64 48)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _no_separate_host_yet(self) -> Self:
+        if self.workspace_host:
+            raise ValueError(
+                f"GUNPOWDER_WORKSPACE_HOST={self.workspace_host} asks for a host of its own for editors, which this "
+                "version cannot do yet; it would be less safe than it looks. Leave GUNPOWDER_WORKSPACE_HOST empty."
             )
         return self
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from django.contrib.auth import authenticate, get_user_model
+from django.contrib.auth import authenticate
 from django.db import transaction
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiResponse, extend_schema
@@ -19,6 +19,7 @@ from rest_framework_simplejwt.tokens import RefreshToken, UntypedToken
 
 from workspaces import ticket
 from workspaces.api import serializers
+from workspaces.api.authentication import BearerAuthentication
 from workspaces.api.throttles import LoginThrottle
 from workspaces.cookies import clear_ticket
 
@@ -35,11 +36,7 @@ def _pair(refresh: RefreshToken) -> Response:
 
 def _active_user(token: Any) -> Any:
     """The user that `token` names. Raises AuthenticationFailed when deleted or disabled."""
-    claim = str(token.get("user_id"))
-    user = get_user_model()._default_manager.filter(pk=int(claim)).first() if claim.isdecimal() else None
-    if user is None or not user.is_active:
-        raise AuthenticationFailed("This account does not exist or is disabled.", code="user_inactive")
-    return user
+    return BearerAuthentication().get_user(token)
 
 
 def _parse_refresh(text: str) -> RefreshToken:
@@ -102,7 +99,7 @@ class RefreshView(_Open):
 
 
 def _kill(refresh: RefreshToken) -> None:
-    """Blacklist it under its row's lock: of two parallel refreshes one wins. Raises AuthenticationFailed for the other."""
+    """Blacklist it under its row's lock, so that of two parallel refreshes one wins. Raises AuthenticationFailed."""
     row = OutstandingToken.objects.select_for_update().filter(jti=refresh["jti"]).first()
     if row is None or BlacklistedToken.objects.filter(token=row).exists():
         raise AuthenticationFailed("The token was used before.", code="token_not_valid")

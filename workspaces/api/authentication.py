@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.contrib.auth import get_user_model
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.exceptions import AuthenticationFailed
@@ -28,10 +27,13 @@ class BearerAuthentication(JWTAuthentication):
         claim = validated_token.get("user_id")
         if not str(claim).isascii() or not str(claim).isdigit() or len(str(claim)) > 18:  # noqa: PLR2004 - bigint
             raise AuthenticationFailed("The token names no user.", code="token_not_valid")
-        user = get_user_model()._default_manager.filter(pk=int(str(claim))).first()
-        if user is None or not user.is_active:
-            raise AuthenticationFailed("This account does not exist or is disabled.", code="user_inactive")
-        return user
+        try:
+            return super().get_user(validated_token)
+        except AuthenticationFailed as error:
+            # Deleted, disabled, or the password was changed since: one answer, so that nobody learns which.
+            raise AuthenticationFailed(
+                "This account does not exist, is disabled, or has a new password.", code="user_inactive"
+            ) from error
 
 
 class CookieSessionAuthentication(SessionAuthentication):

@@ -46,7 +46,8 @@ class WorkspaceOut(serializers.Serializer[Any]):
 
 
 class KeepIn(serializers.Serializer[Any]):
-    minutes = serializers.FloatField(min_value=1, max_value=8 * 60)
+    # A decimal, because a float may be NaN. More than is allowed is cut, not refused.
+    minutes = serializers.DecimalField(max_digits=9, decimal_places=3, min_value=0, coerce_to_string=False)
 
 
 class TailIn(serializers.Serializer[Any]):

@@ -86,7 +86,7 @@ class KeepView(APIView):
         given = serializers.KeepIn(data=request.data)
         given.is_valid(raise_exception=True)
         workspace = access.get_workspace_for(request.user)
-        kept = lifecycle.request_keep(workspace, minutes=given.validated_data["minutes"], now=timezone.now())
+        kept = lifecycle.request_keep(workspace, minutes=float(given.validated_data["minutes"]), now=timezone.now())
         return Response(represent(kept))
 
 

@@ -99,11 +99,17 @@ function renderIdle() {
   const known = state === "running" && Boolean(at);
   show($("idle-row"), known);
   if (!known) return;
-  const seconds = (Date.parse(at) - now()) / 1000;
-  const left = seconds < 60 ? "in less than a minute" : `in ${duration(seconds)}`;
-  const keeping = kept && Date.parse(kept) > now();
-  const until = keeping ? `Kept running until ${clock(kept)}. ` : "";
-  say($("idle-line"), `${until}Stops at ${clock(at)}, ${left}, unless it is used before then.`);
+  say($("idle-line"), idleSentence(Date.parse(at), kept ? Date.parse(kept) : 0));
+}
+
+function idleSentence(stops, kept) {
+  const at = clock(new Date(stops).toISOString());
+  const seconds = (stops - now()) / 1000;
+  const left = seconds < 60 ? "less than a minute" : duration(seconds);
+  if (kept <= now()) return `Stops at ${at}, in ${left}, unless it is used before then.`;
+  // Only the longest time that a workspace may run ends one that is kept.
+  if (stops < kept) return `Stops at ${at}, in ${left}: it may not run longer than that.`;
+  return `Kept running until ${clock(new Date(kept).toISOString())}. Without use it stops in ${left}.`;
 }
 
 // --- usage, history, log ---------------------------------------------------------------------------------------

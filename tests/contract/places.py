@@ -1,0 +1,226 @@
+"""Where the contract is tried: the same few handles over every runtime, so that one test module fits them all."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import docker
+from docker.errors import APIError, NotFound
+
+from workspaces import naming
+from workspaces.runtimes.base import Endpoint, WorkspaceSpec
+from workspaces.runtimes.docker import DockerRuntime
+from workspaces.runtimes.host_folders import HostFolders
+from workspaces.runtimes.memory import MemoryRuntime
+from workspaces.spec import spec_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from workspaces.runtimes.base import Runtime
+
+SOCKET = "/var/run/docker.sock"
+GRACE = 5
+# Outside the kernel's range for outgoing connections and outside every range that a stack on this host uses.
+_PORTS_FROM, _PORTS_EACH = 30000, 300
+
+
+def worker_number() -> int:
+    """The number of this process among those that run the suite."""
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
+
+def rehash(spec: WorkspaceSpec, **changes: Any) -> WorkspaceSpec:
+    """The spec with `changes` and the hash that belongs to it."""
+    changed = replace(spec, **changes)
+    return replace(changed, hash=spec_hash(changed, host_root="/tests"))
+
+
+class Place(Protocol):
+    """One runtime and the hands that act on its containers from outside."""
+
+    runtime: Runtime
+
+    def spec(self) -> WorkspaceSpec:
+        """A spec for a user whom nobody has used yet."""
+        ...
+
+    def another_instance(self) -> Runtime:
+        """The same kind of runtime, for another installation on the same host."""
+        ...
+
+    def unreachable(self) -> Runtime:
+        """The same kind of runtime, which cannot be asked."""
+        ...
+
+    def kill(self, name: str) -> None:
+        """End the container from outside, as `docker kill` does."""
+        ...
+
+    def occupied(self, endpoint: Endpoint) -> contextlib.AbstractContextManager[None]:
+        """Let another program listen at `endpoint`."""
+        ...
+
+    def containers_of(self, spec: WorkspaceSpec) -> int:
+        """How many containers there are under the spec's name, running or not."""
+        ...
+
+
+class _Specs:
+    """Hands out specs with a user id, and a port, that no other test of this process has."""
+
+    def __init__(self, *, prefix: str, instance: str, image: str) -> None:
+        self.prefix, self.instance, self.image = prefix, instance, image
+        self._users = itertools.count(1)
+        self._ports = itertools.count(_PORTS_FROM + worker_number() * _PORTS_EACH)
+
+    def spec(self) -> WorkspaceSpec:
+        user_id = next(self._users)
+        port = next(p for p in self._ports if _nothing_listens(p))
+        assert port < _PORTS_FROM + (worker_number() + 1) * _PORTS_EACH, "the tests ran out of ports"
+        return rehash(
+            WorkspaceSpec(
+                name=naming.container_name(self.prefix, user_id),
+                user_id=user_id,
+                instance=self.instance,
+                generation=1,
+                image=self.image,
+                endpoint=Endpoint(host="127.0.0.1", port=port),
+                memory=512 * 2**20,
+                cpus=1.5,
+                pids=256,
+                stop_grace=GRACE,
+                secret="0123456789abcdef" * 4,
+            )
+        )
+
+
+class MemoryPlace(_Specs):
+    def __init__(self) -> None:
+        super().__init__(prefix="memory-user", instance="memory", image="gunpowder/workspace:test")
+        self.runtime = MemoryRuntime()
+
+    def another_instance(self) -> MemoryRuntime:
+        return MemoryRuntime()
+
+    def unreachable(self) -> MemoryRuntime:
+        runtime = MemoryRuntime()
+        runtime.reachable = False
+        return runtime
+
+    def kill(self, name: str) -> None:
+        self.runtime.end(name, exit_code=137)
+
+    @contextlib.contextmanager
+    def occupied(self, endpoint: Endpoint) -> Iterator[None]:
+        self.runtime.busy_ports.add(endpoint.port)
+        yield
+        self.runtime.busy_ports.discard(endpoint.port)
+
+    def containers_of(self, spec: WorkspaceSpec) -> int:
+        return sum(seen.name == spec.name for seen in self.runtime.observe_all())
+
+
+class DockerPlace(_Specs):
+    """The real engine. Everything made here carries this run's name, and `clear` removes it."""
+
+    def __init__(self) -> None:
+        run = f"{os.environ['GUNPOWDER_TEST_ID']}-w{worker_number()}"
+        super().__init__(
+            prefix=f"{run}-contract", instance=f"{run}-contract", image=os.environ["GUNPOWDER_TEST_WORKSPACE_IMAGE"]
+        )
+        self.root = Path(os.environ["GUNPOWDER_TEST_DATA"]) / f"contract-w{worker_number()}"
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.engine = docker.APIClient(base_url=f"unix://{SOCKET}", version="auto", timeout=60)
+        self.runtime = self._runtime(SOCKET, self.instance)
+
+    def _runtime(self, engine_socket: str, instance: str) -> DockerRuntime:
+        return DockerRuntime(
+            socket=engine_socket,
+            instance=instance,
+            prefix=self.prefix,
+            folders=HostFolders(root=self.root),
+            host_root=str(self.root),
+        )
+
+    def another_instance(self) -> DockerRuntime:
+        return self._runtime(SOCKET, f"{self.instance}-other")
+
+    def unreachable(self) -> DockerRuntime:
+        return self._runtime(str(self.root / "no-engine.sock"), self.instance)
+
+    def kill(self, name: str) -> None:
+        self.engine.kill(name)
+        self.engine.wait(name, timeout=10)
+
+    @contextlib.contextmanager
+    def occupied(self, endpoint: Endpoint) -> Iterator[None]:
+        with socket.create_server((endpoint.host, endpoint.port)):
+            yield
+
+    def containers_of(self, spec: WorkspaceSpec) -> int:
+        found = self.engine.containers(all=True, filters={"name": f"^/{spec.name}$"})
+        return len(found)
+
+    def files(self, spec: WorkspaceSpec) -> Path:
+        return self.root / naming.files_folder(spec.user_id)
+
+    def home(self, spec: WorkspaceSpec) -> Path:
+        return self.root / naming.home_folder(spec.user_id)
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.engine.inspect_container(name)
+        return found
+
+    @contextlib.contextmanager
+    def foreign_container(self, name: str) -> Iterator[str]:
+        """A container that somebody else made under `name`; yields its id."""
+        made = self.engine.create_container(
+            self.image, command=["sleep", "60"], name=name, labels={"gunpowder.test": os.environ["GUNPOWDER_TEST_ID"]}
+        )
+        try:
+            yield str(made["Id"])
+        finally:
+            self.engine.remove_container(made["Id"], force=True)
+
+    def ours(self) -> list[dict[str, Any]]:
+        """Every container of this place and of `another_instance`."""
+        found: list[dict[str, Any]] = self.engine.containers(all=True, filters={"label": [naming.LABEL_INSTANCE]})
+        return [entry for entry in found if str(entry["Labels"][naming.LABEL_INSTANCE]).startswith(self.instance)]
+
+    def describe(self) -> str:
+        """Status, log and inspect of every container made here, for the report of a failed test."""
+        told = []
+        for entry in self.ours():
+            with contextlib.suppress(NotFound):
+                state = self.engine.inspect_container(entry["Id"])["State"]
+                log = self.engine.logs(entry["Id"], tail=10).decode("utf-8", "replace")
+                told.append(f"{entry['Names']} {entry['Status']}\n{state}\n{log}")
+        return "\n".join(told) or "no containers"
+
+    def clear(self) -> None:
+        for entry in self.ours():
+            with contextlib.suppress(NotFound):
+                self.engine.remove_container(entry["Id"], force=True)
+        for instance in (self.instance, f"{self.instance}-other"):
+            with contextlib.suppress(APIError):
+                self.engine.remove_network(naming.network_name(instance))
+        self.engine.close()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _nothing_listens(port: int) -> bool:
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
