@@ -31,8 +31,14 @@ class _ReadOnly:
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        del request, obj
-        return False
+        del obj
+        return _deletes_a_user(request)
+
+
+def _deletes_a_user(request: HttpRequest) -> bool:
+    """Rows go along with their user, and in no other way; the container is then removed, the files stay."""
+    match = request.resolver_match
+    return match is not None and match.view_name.startswith("admin:auth_user")
 
 
 class HistoryInline(_ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # generic only in the stubs
@@ -92,8 +98,8 @@ class WorkspaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        del request, obj
-        return False
+        del obj
+        return _deletes_a_user(request)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Everything: a state edited by hand would be a lie about the container."""

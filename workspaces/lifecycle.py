@@ -379,7 +379,7 @@ def _await_editor(start: _Start, observation: Observation) -> None:
         if time.monotonic() >= start.deadline:
             raise StartRefused(
                 f"The editor did not answer within {start.env.start_timeout_seconds:g} seconds. Start it again; if it "
-                "keeps happening, the log below or an administrator can tell more.",
+                "keeps happening, an administrator can tell more.",
                 code=str(Reason.START_TIMEOUT),
             )
         time.sleep(POLL_SECONDS)

@@ -17,8 +17,8 @@ COOKIE = "gunpowder_ticket"
 LIFETIME = timedelta(hours=12)
 # Each start renews the cookie; a log-in keeps its newest few, so that other tabs of a burst stay valid.
 KEPT_PER_LOGIN = 8
-# A page may set cookies of this name by the hundred; the real one is among the first few or it is not there.
-MAX_CANDIDATES = 8
+# A page in a container may plant cookies of this name; beyond this many the real one is not looked for.
+MAX_CANDIDATES = 50
 
 
 def hash_token(token: str) -> str:

@@ -45,6 +45,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "gunpowder.middleware.request_context",
+    "gunpowder.middleware.content_security_policy",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -124,8 +125,12 @@ STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "static"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    # Hashed names, so nginx may let browsers keep them for ever.
-    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
+    # Hashed names, so nginx may let browsers keep them for ever; plain ones where nothing was collected (a checkout).
+    "staticfiles": {
+        "BACKEND": "workspaces.web.static_files.HashedFiles"
+        if ENV.settings_mode == "build" or (STATIC_ROOT / "staticfiles.json").exists()
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
 }
 
 LOGGING_CONFIG = "logging.config.dictConfig"

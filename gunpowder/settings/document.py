@@ -25,7 +25,10 @@ def _default(name: str) -> str:
 
 def env_example() -> str:
     """Every setting as a comment with its default, so that a copy changes nothing."""
-    lines = ["# Copy to .env and change what you need. The environment wins over this file; an empty value is no value.", ""]
+    lines = [
+        "# Copy to .env and change what you need. The environment wins over this file; an empty value is no value.",
+        "",
+    ]
     for name, field in Environment.model_fields.items():
         if name not in INTERNAL:
             lines += [f"# {field.description}", f"#{variable_name(name)}={_default(name)}", ""]

@@ -10,7 +10,7 @@ import pytest
 from tests.contract.places import DockerPlace, MemoryPlace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from tests.contract.places import Place
 
@@ -18,21 +18,19 @@ _FAILED = pytest.StashKey[bool]()
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    report: Any = yield
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    report = yield
     if call.when == "call":
         item.stash[_FAILED] = bool(report.failed)
     return report
 
 
 @pytest.fixture(scope="module", params=["memory", pytest.param("docker", marks=pytest.mark.docker)])
-def any_place(request: pytest.FixtureRequest) -> Iterator[Place]:
+def any_place(request: pytest.FixtureRequest) -> Place:
     if request.param == "memory":
-        yield MemoryPlace()
-        return
-    place = DockerPlace()
-    yield place
-    place.clear()
+        return MemoryPlace()
+    place: DockerPlace = request.getfixturevalue("docker_place")
+    return place
 
 
 @pytest.fixture(scope="module")

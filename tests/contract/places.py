@@ -139,16 +139,19 @@ class DockerPlace(_Specs):
         self.root = Path(os.environ["GUNPOWDER_TEST_DATA"]) / f"contract-w{worker_number()}"
         self.root.mkdir(parents=True, exist_ok=True)
         self.engine = docker.APIClient(base_url=f"unix://{SOCKET}", version="auto", timeout=60)
+        self._runtimes: list[DockerRuntime] = []
         self.runtime = self._runtime(SOCKET, self.instance)
 
     def _runtime(self, engine_socket: str, instance: str) -> DockerRuntime:
-        return DockerRuntime(
+        runtime = DockerRuntime(
             socket=engine_socket,
             instance=instance,
             prefix=self.prefix,
             folders=HostFolders(root=self.root),
             host_root=str(self.root),
         )
+        self._runtimes.append(runtime)
+        return runtime
 
     def another_instance(self) -> DockerRuntime:
         return self._runtime(SOCKET, f"{self.instance}-other")
@@ -213,6 +216,9 @@ class DockerPlace(_Specs):
             with contextlib.suppress(APIError):
                 self.engine.remove_network(naming.network_name(instance))
         self.engine.close()
+        for runtime in self._runtimes:
+            if "_engine" in vars(runtime):  # connected on first use
+                runtime._engine.close()
         shutil.rmtree(self.root, ignore_errors=True)
 
 

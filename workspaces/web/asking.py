@@ -66,3 +66,11 @@ def standing_of(request: HttpRequest, *, user_id: int, now: datetime) -> gate.An
 def is_somebody_else(request: HttpRequest, *, user_id: int) -> bool:
     """Whether a live session of another user came along (a disabled user's session is not live)."""
     return request.user.is_authenticated and request.user.pk != user_id
+
+
+def is_foreign_socket(request: HttpRequest) -> bool:
+    """Whether a page of another origin opens a WebSocket with the user's ticket: CORS does not guard those."""
+    if request.headers.get("X-Original-Upgrade", "").lower() != "websocket":
+        return False
+    origin = request.headers.get("Origin")
+    return origin is not None and origin.partition("://")[2] != request.get_host()

@@ -20,7 +20,7 @@ from workspaces.errors import AccessDenied, StartsTooOften
 from workspaces.gate import Outcome
 from workspaces.states import State
 from workspaces.web import pages
-from workspaces.web.asking import is_page_navigation, parse_user_id, standing_of
+from workspaces.web.asking import is_foreign_socket, is_page_navigation, parse_user_id, standing_of
 from workspaces.web.nginx_only import from_nginx
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def _answer(request: HttpRequest) -> HttpResponse:
     user_id = parse_user_id(request.headers.get("X-Gate-Workspace", ""))
     if user_id is None:
         return pages.problem_page(pages.NOT_FOUND)
+    if is_foreign_socket(request):
+        return error_response(403, "origin_refused", "A WebSocket to an editor must come from a page of this site.")
     standing = standing_of(request, user_id=user_id, now=timezone.now())
     navigation = is_page_navigation(
         method=request.headers.get("X-Original-Method", ""),
@@ -87,7 +89,7 @@ def _not_now(workspace: Workspace) -> HttpResponse:
         code, message = "workspace_not_running", "The editor is not running. Open its page to start it."
     response = error_response(503, code, message, {"state": workspace.state}, {"Retry-After": RETRY_AFTER_SECONDS})
     # Django would log each one as an error, but this is the normal answer to every tab that was left open.
-    response._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001
+    response._has_been_logged = True  # type: ignore[attr-defined]
     return response
 
 

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from workspaces import conf, ticket
 from workspaces import gate as rule
+from workspaces.web.asking import is_foreign_socket
 from workspaces.web.nginx_only import from_nginx
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def gate(request: HttpRequest) -> HttpResponse:
     if not from_nginx(request):
         return HttpResponse(status=404)
     number = request.headers.get("X-Gate-Workspace", "")
-    if not _plausible(number) or not _same_origin(request):
+    if not _plausible(number) or is_foreign_socket(request):
         return _answer(rule.Outcome.NO_TICKET)
     now = timezone.now()
     answer = rule.decide(user_id=int(number), tokens=ticket.tokens_in(request.headers.get("Cookie", "")), now=now)
@@ -47,11 +48,3 @@ def _answer(outcome: rule.Outcome) -> HttpResponse:
 
 def _plausible(number: str) -> bool:
     return number.isascii() and number.isdigit() and not number.startswith("0") and len(number) <= 18  # noqa: PLR2004 - bigint
-
-
-def _same_origin(request: HttpRequest) -> bool:
-    """A page of another origin may not open a WebSocket with the user's ticket; other requests are CORS's affair."""
-    if request.headers.get("X-Original-Upgrade", "").lower() != "websocket":
-        return True
-    origin = request.headers.get("Origin")
-    return origin is None or origin.partition("://")[2] == request.get_host()

@@ -1,0 +1,507 @@
+"""Every sentence of `workspaces/runtimes/base.py`, tried on every runtime. What only the engine can show comes last."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.contract.places import GRACE, rehash
+from workspaces.errors import PortTaken, RuntimeUnavailable, StartRefused
+from workspaces.runtimes.base import Endpoint, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.contract.places import DockerPlace, Place
+    from workspaces.runtimes.base import Health, Runtime, WorkspaceSpec
+
+READY_SECONDS = 30
+
+
+def _await_ready(runtime: Runtime, endpoint: Endpoint) -> Health:
+    deadline = time.monotonic() + READY_SECONDS
+    while not (health := runtime.health(endpoint)).ready:
+        assert time.monotonic() < deadline, f"not ready within {READY_SECONDS} s"
+        time.sleep(0.05)
+    return health
+
+
+# --- observe -----------------------------------------------------------------------------------------------------
+
+
+def test_absent_is_a_phase_and_not_an_error(place: Place) -> None:
+    spec = place.spec()
+    seen = place.runtime.observe(spec.name)
+    assert seen.phase is Phase.ABSENT
+    assert not seen.alive
+    assert seen.user_id is None
+
+
+def test_a_running_container_is_observed_as_it_was_asked_for(place: Place) -> None:
+    spec = rehash(place.spec(), generation=7)
+    made = place.runtime.ensure_running(spec)
+    seen = place.runtime.observe(spec.name)
+    assert seen == made
+    assert seen.alive
+    assert seen.phase is Phase.RUNNING
+    assert (seen.name, seen.user_id, seen.generation) == (spec.name, spec.user_id, 7)
+    assert (seen.spec_hash, seen.image, seen.endpoint) == (spec.hash, spec.image, spec.endpoint)
+    assert seen.container_id
+    assert (seen.exit_code, seen.out_of_memory) == (None, False)
+
+
+def test_a_name_that_begins_like_another_is_another(place: Place) -> None:
+    spec = place.spec()
+    place.runtime.ensure_running(rehash(spec, name=f"{spec.name}0"))
+    assert place.runtime.observe(spec.name).phase is Phase.ABSENT
+
+
+# --- ensure_running ----------------------------------------------------------------------------------------------
+
+
+def test_ensuring_twice_gives_one_container(place: Place) -> None:
+    spec = place.spec()
+    first = place.runtime.ensure_running(spec)
+    second = place.runtime.ensure_running(spec)
+    assert second.container_id == first.container_id
+    assert place.containers_of(spec) == 1
+
+
+def test_four_at_once_give_one_container(place: Place) -> None:
+    spec = place.spec()
+    barrier = threading.Barrier(4)
+
+    def start(_: int) -> str:
+        barrier.wait()
+        return place.runtime.ensure_running(spec).container_id
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        identifiers = set(pool.map(start, range(4)))
+    assert len(identifiers) == 1
+    assert place.containers_of(spec) == 1
+    assert place.runtime.observe(spec.name).alive
+
+
+def test_a_stopped_container_starts_again_on_its_port(place: Place) -> None:
+    spec = place.spec()
+    first = place.runtime.ensure_running(spec)
+    place.runtime.ensure_stopped(spec.name, generation=spec.generation, grace=GRACE)
+    again = place.runtime.ensure_running(rehash(spec, generation=2))
+    assert again.container_id == first.container_id
+    assert again.endpoint == spec.endpoint
+    assert (again.phase, again.exit_code) == (Phase.RUNNING, None)
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+def test_another_hash_replaces_the_container(place: Place, *, running: bool) -> None:
+    spec = place.spec()
+    first = place.runtime.ensure_running(spec)
+    if not running:
+        place.runtime.ensure_stopped(spec.name, generation=spec.generation, grace=GRACE)
+    changed = rehash(spec, pids=300, generation=2)
+    assert changed.hash != spec.hash
+    second = place.runtime.ensure_running(changed)
+    assert second.container_id != first.container_id
+    assert (second.spec_hash, second.generation) == (changed.hash, 2)
+    assert place.containers_of(spec) == 1
+
+
+def test_another_generation_alone_replaces_nothing(place: Place) -> None:
+    spec = place.spec()
+    first = place.runtime.ensure_running(spec)
+    assert place.runtime.ensure_running(rehash(spec, generation=9)).container_id == first.container_id
+
+
+def test_a_taken_port_is_told_and_leaves_no_container(place: Place) -> None:
+    spec = place.spec()
+    with place.occupied(spec.endpoint):
+        assert not place.runtime.port_free(spec.endpoint)
+        with pytest.raises(PortTaken) as refusal:
+            place.runtime.ensure_running(spec)
+        assert refusal.value.code == "port_taken"
+        assert place.containers_of(spec) == 0
+    assert place.runtime.ensure_running(spec).alive  # as soon as it is free
+
+
+def test_a_stopped_container_whose_port_was_taken_leaves_no_container(place: Place) -> None:
+    spec = place.spec()
+    place.runtime.ensure_running(spec)
+    place.runtime.ensure_stopped(spec.name, generation=spec.generation, grace=GRACE)
+    with place.occupied(spec.endpoint):
+        with pytest.raises(PortTaken):
+            place.runtime.ensure_running(spec)
+        assert place.containers_of(spec) == 0
+
+
+def test_the_port_of_a_running_container_is_taken(place: Place) -> None:
+    spec = place.spec()
+    assert place.runtime.port_free(spec.endpoint)
+    place.runtime.ensure_running(spec)
+    assert not place.runtime.port_free(spec.endpoint)
+    with pytest.raises(PortTaken):
+        place.runtime.ensure_running(rehash(place.spec(), endpoint=spec.endpoint))
+
+
+# --- ensure_stopped, ensure_removed ------------------------------------------------------------------------------
+
+
+def test_a_stop_ends_the_container_and_keeps_it(place: Place) -> None:
+    spec = place.spec()
+    place.runtime.ensure_running(spec)
+    for _ in range(2):  # again: nothing to do
+        place.runtime.ensure_stopped(spec.name, generation=spec.generation, grace=GRACE)
+        seen = place.runtime.observe(spec.name)
+        assert seen.phase is Phase.EXITED
+        assert seen.endpoint is None
+        assert not seen.out_of_memory
+    assert place.containers_of(spec) == 1
+
+
+def test_stopping_and_removing_what_is_absent_is_nothing_to_do(place: Place) -> None:
+    spec = place.spec()
+    place.runtime.ensure_stopped(spec.name, generation=99, grace=GRACE)
+    place.runtime.ensure_removed(spec.name)
+    assert place.runtime.observe(spec.name).phase is Phase.ABSENT
+
+
+def test_a_stop_leaves_a_newer_generation_alone(place: Place) -> None:
+    spec = rehash(place.spec(), generation=5)
+    place.runtime.ensure_running(spec)
+    place.runtime.ensure_stopped(spec.name, generation=4, grace=GRACE)
+    assert place.runtime.observe(spec.name).alive
+    place.runtime.ensure_stopped(spec.name, generation=5, grace=GRACE)
+    assert not place.runtime.observe(spec.name).alive
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+def test_removing_works_whether_it_runs_or_not(place: Place, *, running: bool) -> None:
+    spec = place.spec()
+    place.runtime.ensure_running(spec)
+    if not running:
+        place.runtime.ensure_stopped(spec.name, generation=spec.generation, grace=GRACE)
+    place.runtime.ensure_removed(spec.name)
+    assert place.runtime.observe(spec.name).phase is Phase.ABSENT
+    assert place.containers_of(spec) == 0
+
+
+def test_a_container_killed_from_outside_has_exited_with_its_code(place: Place) -> None:
+    spec = place.spec()
+    place.runtime.ensure_running(spec)
+    place.kill(spec.name)
+    seen = place.runtime.observe(spec.name)
+    assert (seen.phase, seen.exit_code, seen.out_of_memory) == (Phase.EXITED, 137, False)
+    assert not seen.alive
+
+
+# --- observe_all -------------------------------------------------------------------------------------------------
+
+
+def test_all_are_observed_running_or_not_and_only_of_this_instance(place: Place) -> None:
+    running, stopped, foreign = place.spec(), place.spec(), place.spec()
+    place.runtime.ensure_running(running)
+    place.runtime.ensure_running(stopped)
+    place.runtime.ensure_stopped(stopped.name, generation=1, grace=GRACE)
+    another = place.another_instance()
+    another.ensure_running(rehash(foreign, instance=f"{foreign.instance}-other"))
+    seen = {observation.name: observation for observation in place.runtime.observe_all()}
+    assert seen[running.name].endpoint == running.endpoint
+    assert seen[running.name].alive
+    assert (seen[running.name].user_id, seen[running.name].generation) == (running.user_id, 1)
+    assert seen[stopped.name].phase is Phase.EXITED
+    assert seen[stopped.name].endpoint is None
+    assert foreign.name not in seen
+    assert [observation.name for observation in another.observe_all()] == [foreign.name]
+
+
+# --- reads for people --------------------------------------------------------------------------------------------
+
+
+def test_the_editor_is_ready_within_seconds_and_not_after_a_stop(place: Place) -> None:
+    spec = place.spec()
+    assert not place.runtime.health(spec.endpoint).ready
+    place.runtime.ensure_running(spec)
+    _await_ready(place.runtime, spec.endpoint)
+    place.runtime.ensure_stopped(spec.name, generation=1, grace=GRACE)
+    assert not place.runtime.health(spec.endpoint).ready
+
+
+def test_a_running_container_uses_something_within_its_limits(place: Place) -> None:
+    spec = place.spec()
+    assert place.runtime.usage(spec.name) is None
+    place.runtime.ensure_running(spec)
+    used = place.runtime.usage(spec.name)
+    assert used is not None
+    assert used.cpu_seconds >= 0
+    assert used.memory_limit_bytes == spec.memory
+    assert 0 <= used.memory_bytes <= spec.memory
+    assert 1 <= used.pids <= spec.pids
+    assert used.disk_bytes >= 0
+    place.runtime.ensure_stopped(spec.name, generation=1, grace=GRACE)
+    assert place.runtime.usage(spec.name) is None
+
+
+def test_an_absent_container_wrote_no_lines(place: Place) -> None:
+    assert place.runtime.logs(place.spec().name, tail=10) == []
+
+
+VERBS: dict[str, Callable[[Runtime, WorkspaceSpec], Any]] = {
+    "ensure_running": lambda runtime, spec: runtime.ensure_running(spec),
+    "observe": lambda runtime, spec: runtime.observe(spec.name),
+    "ensure_stopped": lambda runtime, spec: runtime.ensure_stopped(spec.name, generation=1, grace=1),
+    "ensure_removed": lambda runtime, spec: runtime.ensure_removed(spec.name),
+    "observe_all": lambda runtime, _: list(runtime.observe_all()),
+    "logs": lambda runtime, spec: runtime.logs(spec.name, tail=1),
+    "usage": lambda runtime, spec: runtime.usage(spec.name),
+    "ping": lambda runtime, _: runtime.ping(),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_runtime_that_cannot_be_asked_says_so_and_never_a_phase(place: Place, verb: str) -> None:
+    with pytest.raises(RuntimeUnavailable) as unavailable:
+        VERBS[verb](place.unreachable(), place.spec())
+    assert unavailable.value.code == "runtime_unavailable"
+
+
+def test_a_reachable_runtime_answers_a_ping(place: Place) -> None:
+    place.runtime.ping()
+
+
+# --- the engine --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.docker
+class TestEngine:
+    def test_the_files_outlive_replacement_and_removal(self, engine: DockerPlace) -> None:
+        spec = engine.spec()
+        engine.runtime.ensure_running(spec)
+        (engine.files(spec) / "kept.txt").write_text("mine")
+        (engine.home(spec) / ".bash_history").write_text("ls")
+        engine.runtime.ensure_running(rehash(spec, pids=300))
+        assert (engine.files(spec) / "kept.txt").read_text() == "mine"
+        engine.runtime.ensure_removed(spec.name)
+        assert (engine.files(spec) / "kept.txt").read_text() == "mine"
+        assert (engine.home(spec) / ".bash_history").read_text() == "ls"
+
+    def test_the_container_sees_the_files_and_owns_them(self, engine: DockerPlace) -> None:
+        spec = engine.spec()
+        engine.runtime.ensure_running(spec)
+        made = engine.engine.exec_create(spec.name, ["sh", "-c", "echo hi > ~/workspace/a && echo ho > ~/b && id -u"])
+        assert engine.engine.exec_start(made["Id"]).strip() == b"1000"
+        assert (engine.files(spec) / "a").read_text() == "hi\n"
+        assert (engine.home(spec) / "b").read_text() == "ho\n"
+        for folder in (engine.files(spec), engine.home(spec)):
+            found = folder.stat()
+            assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (1000, 1000, 0o700)
+
+    def test_the_readme_is_written_once_and_never_again(self, engine: DockerPlace) -> None:
+        spec = engine.spec()
+        engine.runtime.ensure_running(spec)
+        readme = engine.files(spec) / "README.md"
+        assert readme.read_text().startswith("# ")
+        readme.write_text("my own words")
+        engine.runtime.ensure_running(spec)
+        assert readme.read_text() == "my own words"
+        readme.unlink()
+        engine.runtime.ensure_running(rehash(spec, pids=300))
+        assert not readme.exists()
+
+    def test_a_folder_that_root_owns_is_healed(self, engine: DockerPlace) -> None:
+        spec = engine.spec()
+        for folder in (engine.files(spec), engine.home(spec)):
+            folder.mkdir(mode=0o755)
+            assert folder.stat().st_uid == 0
+        engine.runtime.ensure_running(spec)
+        for folder in (engine.files(spec), engine.home(spec)):
+            assert (folder.stat().st_uid, folder.stat().st_mode & 0o777) == (1000, 0o700)
+        _await_ready(engine.runtime, spec.endpoint)
+
+    def test_a_link_in_place_of_the_folder_is_refused_and_never_followed(self, engine: DockerPlace) -> None:
+        spec = engine.spec()
+        target = engine.root / "precious"
+        target.mkdir(mode=0o755)
+        engine.files(spec).symlink_to(target)
+        with pytest.raises(StartRefused) as refusal:
+            engine.runtime.ensure_running(spec)
+        assert refusal.value.code == "folder_unusable"
+        assert (target.stat().st_uid, target.stat().st_mode & 0o777) == (0, 0o755)
+        assert list(target.iterdir()) == []
+        assert engine.containers_of(spec) == 0
+
+    @pytest.mark.parametrize("kind", ["link", "file"])
+    def test_what_stands_where_the_files_are_mounted_is_moved_aside(self, engine: DockerPlace, kind: str) -> None:
+        spec = engine.spec()
+        engine.home(spec).mkdir()
+        place = engine.home(spec) / "workspace"
+        if kind == "link":
+            place.symlink_to("/etc")
+        else:
+            place.write_text("precious")
+        engine.runtime.ensure_running(spec)
+        assert place.is_dir()
+        assert not place.is_symlink()
+        (aside,) = engine.home(spec).glob("workspace.moved-*")
+        assert aside.is_symlink() if kind == "link" else aside.read_text() == "precious"
+
+    def test_a_container_that_somebody_else_made_is_never_touched(self, engine: DockerPlace) -> None:
+        spec = engine.spec()
+        with engine.foreign_container(spec.name) as identifier:
+            with pytest.raises(StartRefused) as refusal:
+                engine.runtime.ensure_running(spec)
+            assert refusal.value.code == "name_taken"
+            assert spec.name in refusal.value.message
+            engine.engine.start(identifier)
+            engine.runtime.ensure_stopped(spec.name, generation=99, grace=1)
+            engine.runtime.ensure_removed(spec.name)
+            found = engine.inspect(spec.name)
+            assert (found["Id"], found["State"]["Running"]) == (identifier, True)
+            assert engine.runtime.observe(spec.name).user_id is None
+            assert spec.name not in {observation.name for observation in engine.runtime.observe_all()}
+
+    def test_another_users_container_under_the_name_is_refused(self, engine: DockerPlace) -> None:
+        spec = engine.spec()
+        engine.runtime.ensure_running(spec)
+        with pytest.raises(StartRefused) as refusal:
+            engine.runtime.ensure_running(rehash(spec, user_id=spec.user_id + 100_000))
+        assert refusal.value.code == "name_taken"
+        assert engine.runtime.observe(spec.name).alive
+
+    def test_a_missing_image_is_named_with_what_to_do(self, engine: DockerPlace) -> None:
+        spec = rehash(engine.spec(), image="gunpowder/no-such-image:none")
+        with pytest.raises(StartRefused) as refusal:
+            engine.runtime.ensure_running(spec)
+        assert refusal.value.code == "image_missing"
+        assert "gunpowder/no-such-image:none" in refusal.value.message
+        assert engine.containers_of(spec) == 0
+
+    def test_a_paused_container_is_woken_and_can_be_stopped(self, engine: DockerPlace) -> None:
+        spec = engine.spec()
+        first = engine.runtime.ensure_running(spec)
+        engine.engine.pause(spec.name)
+        seen = engine.runtime.observe(spec.name)
+        assert (seen.phase, seen.alive) == (Phase.PAUSED, True)
+        assert engine.runtime.ensure_running(spec).container_id == first.container_id
+        assert engine.runtime.observe(spec.name).phase is Phase.RUNNING
+        engine.engine.pause(spec.name)
+        engine.runtime.ensure_stopped(spec.name, generation=1, grace=GRACE)
+        assert engine.runtime.observe(spec.name).phase is Phase.EXITED
+
+    def test_a_start_over_a_half_done_one_works(self, engine: DockerPlace) -> None:
+        """A worker that died after the create left a container that never started."""
+        spec = engine.spec()
+        first = engine.runtime.ensure_running(spec)
+        engine.runtime.ensure_removed(spec.name)
+        assert engine.runtime._create(spec)
+        assert engine.runtime.observe(spec.name).phase is Phase.CREATED
+        second = engine.runtime.ensure_running(spec)
+        assert second.alive
+        assert second.container_id != first.container_id
+
+    def test_a_container_whose_network_is_gone_is_replaced(self, engine: DockerPlace) -> None:
+        spec = engine.spec()
+        lonely = engine.another_instance()
+        mine = rehash(spec, instance=f"{spec.instance}-other", name=f"{spec.name}-lonely")
+        first = lonely.ensure_running(mine)
+        for seen in lonely.observe_all():
+            lonely.ensure_stopped(seen.name, generation=99, grace=GRACE)
+        engine.engine.remove_network(f"{mine.instance}-workspaces")
+        second = lonely.ensure_running(mine)
+        assert second.alive
+        assert second.container_id != first.container_id
+        lonely.ensure_removed(mine.name)
+
+    def test_the_log_is_the_containers_last_lines(self, engine: DockerPlace) -> None:
+        spec = engine.spec()
+        engine.runtime.ensure_running(spec)
+        _await_ready(engine.runtime, spec.endpoint)
+        lines = engine.runtime.logs(spec.name, tail=200)
+        assert any("code-server" in line for line in lines)
+        assert engine.runtime.logs(spec.name, tail=1) == lines[-1:]
+        engine.runtime.ensure_stopped(spec.name, generation=1, grace=GRACE)
+        assert any("code-server" in line for line in engine.runtime.logs(spec.name, tail=200))
+
+    def test_asking_for_health_is_no_activity(self, engine: DockerPlace) -> None:
+        spec = engine.spec()
+        engine.runtime.ensure_running(spec)
+        before = _await_ready(engine.runtime, spec.endpoint).last_heartbeat_at
+        for _ in range(5):
+            assert engine.runtime.health(spec.endpoint).last_heartbeat_at == before
+        assert before is None or before <= datetime.now(tz=UTC)
+
+    def test_usage_counts_the_disk(self, engine: DockerPlace) -> None:
+        spec = engine.spec()
+        engine.runtime.ensure_running(spec)
+        (engine.files(spec) / "large").write_bytes(os.urandom(2**20))
+        used = engine.runtime.usage(spec.name)
+        assert used is not None
+        assert 2**20 <= used.disk_bytes < 64 * 2**20
+
+    def test_the_container_may_do_what_the_reviewed_table_says_and_no_more(self, engine: DockerPlace) -> None:
+        spec = rehash(engine.spec(), generation=3)
+        engine.runtime.ensure_running(spec)
+        found = engine.inspect(spec.name)
+        host, config = found["HostConfig"], found["Config"]
+        assert host["CapDrop"] == ["ALL"]
+        assert not host["CapAdd"]
+        assert not host["Privileged"]
+        assert not host["Devices"]
+        assert "no-new-privileges" in host["SecurityOpt"]
+        assert host["ReadonlyRootfs"]
+        assert host["Memory"] == host["MemorySwap"] == spec.memory
+        assert host["NanoCpus"] == 1_500_000_000
+        assert host["PidsLimit"] == spec.pids
+        assert host["RestartPolicy"]["Name"] == "no"
+        assert host["IpcMode"] == "private"
+        assert host["PidMode"] == ""
+        assert host["UsernsMode"] == ""
+        assert host["Init"]
+        assert config["User"] == "1000:1000"
+        assert config["StopSignal"] == "SIGTERM"
+        assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}}
+        assert {key for key in config["Labels"] if key.startswith("gunpowder.")} == {
+            "gunpowder.workspace",
+            "gunpowder.instance",
+            "gunpowder.spec",
+            "gunpowder.generation",
+        }
+        assert config["Labels"]["gunpowder.workspace"] == str(spec.user_id)
+        assert config["Labels"]["gunpowder.instance"] == spec.instance
+        assert config["Labels"]["gunpowder.spec"] == spec.hash
+        assert config["Labels"]["gunpowder.generation"] == "3"
+
+    def test_the_container_is_published_on_loopback_alone_and_mounts_its_two_folders(self, engine: DockerPlace) -> None:
+        spec = engine.spec()
+        engine.runtime.ensure_running(spec)
+        found = engine.inspect(spec.name)
+        published = {"HostIp": "127.0.0.1", "HostPort": str(spec.endpoint.port)}
+        assert found["NetworkSettings"]["Ports"] == {"8080/tcp": [published]}
+        mounts = {mount["Source"]: (mount["Type"], mount["Destination"], mount["RW"]) for mount in found["Mounts"]}
+        assert mounts == {
+            str(engine.files(spec)): ("bind", "/home/coder/workspace", True),
+            str(engine.home(spec)): ("bind", "/home/coder", True),
+        }
+        (network,) = found["NetworkSettings"]["Networks"]
+        options = engine.engine.inspect_network(network)["Options"]
+        assert network == f"{spec.instance}-workspaces"
+        assert options["com.docker.network.bridge.enable_icc"] == "false"
+        assert options["com.docker.network.bridge.host_binding_ipv4"] == "127.0.0.1"
+
+    def test_two_containers_cannot_reach_each_other(self, engine: DockerPlace) -> None:
+        one, other = engine.spec(), engine.spec()
+        engine.runtime.ensure_running(one)
+        engine.runtime.ensure_running(other)
+        _await_ready(engine.runtime, other.endpoint)
+        address = next(iter(engine.inspect(other.name)["NetworkSettings"]["Networks"].values()))["IPAddress"]
+        gateway = next(iter(engine.inspect(one.name)["NetworkSettings"]["Networks"].values()))["Gateway"]
+        reach = "timeout 2 bash -c 'exec 3<>/dev/tcp/{}/{}' 2>/dev/null && echo reached || echo refused"
+        for host, port in ((address, 8080), (gateway, other.endpoint.port), ("127.0.0.1", other.endpoint.port)):
+            made = engine.engine.exec_create(one.name, ["bash", "-c", reach.format(host, port)])
+            assert engine.engine.exec_start(made["Id"]).strip() == b"refused", (host, port)
+        made = engine.engine.exec_create(one.name, ["bash", "-c", reach.format("127.0.0.1", 8080)])
+        assert engine.engine.exec_start(made["Id"]).strip() == b"reached"  # the question itself works
