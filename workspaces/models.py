@@ -71,7 +71,7 @@ class Workspace(models.Model):
     error_message = models.TextField(blank=True)
 
     objects: ClassVar[models.Manager[Workspace]] = WorkspaceQuerySet.as_manager()
-    transitions: models.Manager[Transition]
+    transitions: Any  # the reverse of Transition.workspace
 
     class Meta:
         constraints: ClassVar[list[models.BaseConstraint]] = [

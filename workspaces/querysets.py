@@ -83,8 +83,7 @@ class WorkspaceQuerySet(models.QuerySet["Workspace"]):
             for name, value in values.items():
                 setattr(row, name, value)
             row.save(update_fields=list(values))
-            history: models.Manager[Any] = row.transitions
-            history.create(
+            row.transitions.create(
                 from_state=source,
                 to_state=to,
                 reason=reason,

@@ -26,7 +26,7 @@ def _default(name: str) -> str:
 def env_example() -> str:
     """Every setting as a comment with its default, so that a copy changes nothing."""
     lines = [
-        "# Copy to .env and change what you need. The environment wins over this file; an empty value is no value.",
+        "# Copy to .env and change what you need. The environment wins over this file; empty is unset.",
         "",
     ]
     for name, field in Environment.model_fields.items():

@@ -141,6 +141,7 @@ class DockerPlace(_Specs):
         self.engine = docker.APIClient(base_url=f"unix://{SOCKET}", version="auto", timeout=60)
         self._runtimes: list[DockerRuntime] = []
         self.runtime = self._runtime(SOCKET, self.instance)
+        self.runtime.ping()  # connects now, before several threads do
 
     def _runtime(self, engine_socket: str, instance: str) -> DockerRuntime:
         runtime = DockerRuntime(
@@ -186,7 +187,7 @@ class DockerPlace(_Specs):
     def foreign_container(self, name: str) -> Iterator[str]:
         """A container that somebody else made under `name`; yields its id."""
         made = self.engine.create_container(
-            self.image, command=["sleep", "60"], name=name, labels={"gunpowder.test": os.environ["GUNPOWDER_TEST_ID"]}
+            self.image, entrypoint=["sleep", "60"], name=name, labels={"gunpowder.test": os.environ["GUNPOWDER_TEST_ID"]}
         )
         try:
             yield str(made["Id"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -262,11 +263,20 @@ VERBS: dict[str, Callable[[Runtime, WorkspaceSpec], Any]] = {
 }
 
 
+def _refusal_of(verb: str, place: Place) -> str:
+    try:
+        VERBS[verb](place.unreachable(), place.spec())
+    except RuntimeUnavailable as error:
+        return error.code
+    return "answered"
+
+
+# The docker SDK forgets to close the socket of a connection that failed; let it be collected here and nowhere else.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_runtime_that_cannot_be_asked_says_so_and_never_a_phase(place: Place, verb: str) -> None:
-    with pytest.raises(RuntimeUnavailable) as unavailable:
-        VERBS[verb](place.unreachable(), place.spec())
-    assert unavailable.value.code == "runtime_unavailable"
+    assert _refusal_of(verb, place) == "runtime_unavailable"
+    gc.collect()
 
 
 def test_a_reachable_runtime_answers_a_ping(place: Place) -> None:
@@ -464,16 +474,13 @@ class TestEngine:
         assert config["User"] == "1000:1000"
         assert config["StopSignal"] == "SIGTERM"
         assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}}
-        assert {key for key in config["Labels"] if key.startswith("gunpowder.")} == {
-            "gunpowder.workspace",
-            "gunpowder.instance",
-            "gunpowder.spec",
-            "gunpowder.generation",
+        from_image = engine.engine.inspect_image(spec.image)["Config"]["Labels"] or {}
+        assert config["Labels"] == from_image | {
+            "gunpowder.workspace": str(spec.user_id),
+            "gunpowder.instance": spec.instance,
+            "gunpowder.spec": spec.hash,
+            "gunpowder.generation": "3",
         }
-        assert config["Labels"]["gunpowder.workspace"] == str(spec.user_id)
-        assert config["Labels"]["gunpowder.instance"] == spec.instance
-        assert config["Labels"]["gunpowder.spec"] == spec.hash
-        assert config["Labels"]["gunpowder.generation"] == "3"
 
     def test_the_container_is_published_on_loopback_alone_and_mounts_its_two_folders(self, engine: DockerPlace) -> None:
         spec = engine.spec()

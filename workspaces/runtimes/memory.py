@@ -51,6 +51,7 @@ class MemoryRuntime:
                 there = None
             if there is None or there.phase is not Phase.RUNNING:
                 if not self.port_free(spec.endpoint):
+                    self._containers.pop(spec.name, None)
                     raise PortTaken(f"Port {spec.endpoint.port} is in use.")
                 self.starts += 1
             if there is None:

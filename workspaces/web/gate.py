@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from workspaces import conf, ticket
 from workspaces import gate as rule
-from workspaces.web.asking import is_foreign_socket
+from workspaces.web.asking import is_foreign_socket, parse_user_id
 from workspaces.web.nginx_only import from_nginx
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ def gate(request: HttpRequest) -> HttpResponse:
     """Answer for the workspace in X-Gate-Workspace; a WebSocket must come from our own origin."""
     if not from_nginx(request):
         return HttpResponse(status=404)
-    number = request.headers.get("X-Gate-Workspace", "")
-    if not _plausible(number) or is_foreign_socket(request):
+    user_id = parse_user_id(request.headers.get("X-Gate-Workspace", ""))
+    if user_id is None or is_foreign_socket(request):
         return _answer(rule.Outcome.NO_TICKET)
     now = timezone.now()
-    answer = rule.decide(user_id=int(number), tokens=ticket.tokens_in(request.headers.get("Cookie", "")), now=now)
+    answer = rule.decide(user_id=user_id, tokens=ticket.tokens_in(request.headers.get("Cookie", "")), now=now)
     rule.note_activity(answer, now=now, idle=conf.limits().idle)
     response = _answer(answer.outcome)
     if answer.outcome is rule.Outcome.OPEN and answer.workspace is not None:
@@ -44,7 +44,3 @@ def _answer(outcome: rule.Outcome) -> HttpResponse:
     response = HttpResponse(status=_STATUS[outcome])
     response["X-Gate-Outcome"] = outcome
     return response
-
-
-def _plausible(number: str) -> bool:
-    return number.isascii() and number.isdigit() and not number.startswith("0") and len(number) <= 18  # noqa: PLR2004 - bigint
