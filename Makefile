@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down purge test t test-shell lint format requirements images logs ps shell
+.PHONY: help up down purge test t test-shell lint format requirements settings images logs ps shell
 
 help: ## List the targets
 	@printf 'make TARGET\n\n'
@@ -35,6 +35,9 @@ format: ## Format the code and fix what can be fixed
 
 requirements: ## Compile requirements/*.in with hashes (ARGS="--upgrade-package django")
 	@bash deploy/test.sh run bash deploy/requirements.sh $(ARGS)
+
+settings: ## Write .env.example and docs/settings.md from the settings themselves
+	@bash deploy/test.sh run env GUNPOWDER_SETTINGS_MODE=build python -m gunpowder.settings.document
 
 images: ## Build the images that are missing
 	@bash deploy/engine.sh && bash deploy/images.sh

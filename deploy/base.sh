@@ -46,14 +46,15 @@ bootstrap() {
 security=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null |
     grep -v '^[[:space:]]*#' | grep -oE '[a-z+]+://[^ ]*debian-security' | head -n 1) || true
 
+# Without the tag: a bootstrap that broke off must leave nothing that looks like a base.
 import() {
-    docker import -c 'CMD ["bash"]' -c 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' - "$tag"
+    docker import -c 'CMD ["bash"]' -c 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' -
 }
 
 say "No registry: bootstrapping Debian $suite from $mirror"
 if can_be_root; then
     command -v debootstrap >/dev/null || [ -x /usr/sbin/debootstrap ] || apt_install debootstrap
-    as_root bash -c "set -euo pipefail; $(declare -f bootstrap); bootstrap \"\$@\"" bootstrap "$suite" "$mirror" "$security" | import
+    image=$(as_root bash -c "set -euo pipefail; $(declare -f bootstrap); bootstrap \"\$@\"" bootstrap "$suite" "$mirror" "$security" | import)
 else
     # A member of the docker group without root: the same work in a container that sees this machine's files through a
     # throw-away overlay, so that debootstrap can be installed there and nothing here changes.
@@ -71,10 +72,13 @@ else
         printf "%s\n" "$RESOLV" >/mnt/root/etc/resolv.conf.new && mv -f /mnt/root/etc/resolv.conf.new /mnt/root/etc/resolv.conf
         chroot /mnt/root bash -c "apt-get update >&2; apt-get install -y --no-install-recommends debootstrap >&2"
         exec chroot /mnt/root bash -c "$0" bootstrap "$@"'
-    docker run --rm --privileged --network host -v /:/host:ro -e RESOLV="$(cat /etc/resolv.conf)" \
+    # What mounting takes and no more: not every machine grants --privileged.
+    image=$(docker run --rm --cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt apparmor=unconfined \
+        --network host -v /:/host:ro -e RESOLV="$(cat /etc/resolv.conf)" \
         -e PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin -e DEBIAN_FRONTEND=noninteractive \
         --entrypoint "/host$loader" gunpowder/empty:1 \
         --library-path "/host/lib/$(uname -m)-linux-gnu:/host/usr/lib/$(uname -m)-linux-gnu" \
         /host/usr/sbin/chroot /host /bin/bash -c "$inner" \
-        "set -euo pipefail; $(declare -f bootstrap); bootstrap \"\$@\"" "$suite" "$mirror" "$security" | import
+        "set -euo pipefail; $(declare -f bootstrap); bootstrap \"\$@\"" "$suite" "$mirror" "$security" | import)
 fi
+docker tag "$image" "$tag"

@@ -39,7 +39,7 @@ tag_of() {
         return
     fi
     case $name in
-        base) TAG=$(digest "$SUITE" "$BASE_EDITION" -- deploy/base.sh) ;;
+        base) TAG=$SUITE-$BASE_EDITION ;;
         app-deps) tag_of base && TAG=$(digest "$TAG" -- deploy/app/deps.Dockerfile requirements/production.txt) ;;
         app)
             tag_of app-deps
@@ -164,6 +164,12 @@ resolve() {
     MISSING=1
 }
 
+# Every change of the code makes an image; keep the last few. Those in use cannot be removed and stay.
+tidy() {
+    docker image ls --format '{{.Repository}}:{{.Tag}}' "gunpowder/$1" | tail -n +6 |
+        xargs -r -n 1 docker image rm >/dev/null 2>&1 || true
+}
+
 provide() {
     local name=$1 parent theirs
     resolve "$name"
@@ -175,7 +181,10 @@ provide() {
     (
         flock 9
         resolve "$name"
-        if [ -n "$MISSING" ]; then build_one "$name"; fi
+        if [ -n "$MISSING" ]; then
+            build_one "$name"
+            tidy "$name"
+        fi
     ) 9>"${TMPDIR:-/tmp}/gunpowder-image-$name.$(id -u).lock"
 }
 
@@ -189,4 +198,30 @@ if [ "${1:-}" = --tags ]; then
     exit 0
 fi
 
-for name in "${@:-${ALL[@]}}"; do provide "$name"; done
+[ $# -gt 0 ] || set -- "${ALL[@]}"
+
+# Two lanes when there is more to do than the workspace's image: it takes as long as all others together, and most of the
+# time goes into downloads and single-threaded unpacking.
+lane=
+for name in "$@"; do
+    if [ "$name" = workspace ] && [ $# -gt 1 ]; then
+        resolve workspace
+        if [ -n "$MISSING" ]; then
+            provide base
+            say "Building the workspace's image beside the others, log: ${LOG_DIR#"$ROOT"/}/image-workspace.log"
+            (provide workspace) >"$LOG_DIR/image-workspace.log" 2>&1 &
+            lane=$!
+        fi
+    fi
+done
+for name in "$@"; do
+    if [ "$name" != workspace ] || [ $# -eq 1 ]; then provide "$name"; fi
+done
+if [ -n "$lane" ]; then
+    status=0
+    wait "$lane" || status=$?
+    if [ "$status" -ne 0 ]; then
+        tail -n 30 "$LOG_DIR/image-workspace.log"
+        exit "$status"
+    fi
+fi

@@ -79,6 +79,16 @@ arguments+=(
     --env "COLUMNS=120"
 )
 
+# pip-compile asks the package index, perhaps through a company's proxy.
+if [ -s /etc/ssl/certs/ca-certificates.crt ]; then
+    arguments+=(--volume /etc/ssl/certs/ca-certificates.crt:/run/ca.crt:ro --env PIP_CERT=/run/ca.crt)
+fi
+# What these commands write into the checkout belongs to whoever asked for it.
+if [ "$mode" = run ] && ! is_root; then
+    arguments+=(--user "$(id -u):$(id -g)")
+    arguments=("${arguments[@]//\/cache\/$checkout/\/tmp/cache}")
+fi
+
 # In the background and waited for, so that a signal reaches this script at once and the traps run.
 in_container() {
     local status=0

@@ -105,7 +105,7 @@ write_override() {
         printf '# Written by "make up", with the values in force; do not edit. Put values into .env or the environment instead.\n'
         printf 'name: %s\n\nx-environment: &environment\n' "$(quoted "$project")"
         printf '  GUNPOWDER_INSTANCE: %s\n' "$(quoted "$project")"
-        printf '  GUNPOWDER_WORKSPACE_IMAGE: %s\n' "$(quoted "${tag[GUNPOWDER_WORKSPACE_IMAGE]}")"
+        printf '  GUNPOWDER_WORKSPACE_IMAGE: %s\n' "$(quoted "$(value GUNPOWDER_WORKSPACE_IMAGE "${tag[GUNPOWDER_WORKSPACE_IMAGE]}")")"
         for name in $(setting_names); do
             case $name in
                 GUNPOWDER_WORKSPACE_ROOT) printf '  %s: %s\n' "$name" "$(quoted "$root")" ;;
@@ -142,21 +142,10 @@ check_port() {
     local port=$1 holder
     if [ -n "$(compose ps --quiet --status running nginx 2>/dev/null)" ] && [ "$2" = "$port" ]; then return 0; fi
     if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-        holder=$( (ss -Hltnp "sport = :$port" 2>/dev/null || true) | grep -o 'users:.*' | head -n 1)
+        holder=$(ss -Hltnp "sport = :$port" 2>/dev/null | grep -o 'users:.*' | head -n 1) || true
         die "Port $port is taken." "Another program listens on it${holder:+ ($holder)}." \
             "Stop that program, or choose another port: GUNPOWDER_PORT=8081 make up"
     fi
-}
-
-# Two lanes, because most of the time goes into downloads and single-threaded unpacking.
-build_images() {
-    local status=0
-    bash deploy/images.sh base >&2
-    bash deploy/images.sh workspace >"$LOG_DIR/image-workspace.log" 2>&1 &
-    local lane=$!
-    bash deploy/images.sh app-deps app nginx postgres redis || status=$?
-    wait "$lane" || { status=$? && tail -n 30 "$LOG_DIR/image-workspace.log"; }
-    return "$status"
 }
 
 start_services() {
@@ -186,7 +175,7 @@ up() {
     check_settings
     project=$(project_name)
     before=$(current_setting GUNPOWDER_PORT)
-    step "Images" images build_images
+    step "Images" images bash deploy/images.sh app nginx postgres redis workspace
     step "Settings" settings write_override "$project"
     check_port "$(value GUNPOWDER_PORT 8080)" "$before"
     step "Services" services start_services ||

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from celery.signals import before_task_publish
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from rest_framework.test import APIClient
 
-from workspaces import conf
+from workspaces import conf, lifecycle
 from workspaces.runtimes.memory import MemoryRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from workspaces.models import Workspace
 
 
 @pytest.fixture(autouse=True)
@@ -28,9 +33,24 @@ def _nothing_queued() -> Iterator[None]:
     app.conf.broker_url = before
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_this_process() -> None:
+    """A database of its own in Redis: clearing it must not disturb the suite's other processes, or a broker."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) + 1
+    place = settings.CACHES["default"]
+    place["LOCATION"] = place["LOCATION"].replace("?db=0", f"?db={number}")
+    assert f"?db={number}" in place["LOCATION"]
+
+
 @pytest.fixture(autouse=True)
-def _no_throttle_left_over() -> None:
+def _no_throttle_left_over(_cache_of_this_process: None) -> None:
     cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def _quick_passwords(settings: Any) -> None:
+    """Hash throw-away passwords weakly: strong hashes would take most of the suite's time."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture
@@ -66,6 +86,48 @@ def runtime() -> MemoryRuntime:
     configured = conf.runtime()
     assert isinstance(configured, MemoryRuntime)
     return configured
+
+
+@pytest.fixture
+def configure(settings: Any) -> Callable[..., None]:
+    """Change values of the checked environment for this test; they are not checked again."""
+
+    def change(**values: Any) -> None:
+        settings.ENV = settings.ENV.model_copy(update=values)
+
+    return change
+
+
+@pytest.fixture
+def bring_up(runtime: MemoryRuntime) -> Callable[[Any], Workspace]:
+    """Start a user's workspace and let it come up."""
+
+    def start(owner: Any) -> Workspace:
+        workspace = lifecycle.request_start(owner, actor=owner)
+        assert lifecycle.perform_start(workspace.pk, workspace.generation, runtime=runtime) is lifecycle.Outcome.DONE
+        workspace.refresh_from_db()
+        return workspace
+
+    return start
+
+
+@pytest.fixture
+def running(user: Any, bring_up: Callable[[Any], Workspace]) -> Workspace:
+    """The running workspace of `user`."""
+    return bring_up(user)
+
+
+@pytest.fixture
+def sent() -> Iterator[list[tuple[str, tuple[Any, ...]]]]:
+    """Every message that is published during the test: the task's name and its arguments."""
+    found: list[tuple[str, tuple[Any, ...]]] = []
+
+    def note(sender: str, body: Any, **_: Any) -> None:
+        found.append((sender, tuple(body[0])))
+
+    before_task_publish.connect(note)
+    yield found
+    before_task_publish.disconnect(note)
 
 
 @pytest.fixture

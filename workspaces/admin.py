@@ -135,7 +135,12 @@ class WorkspaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.action(description="Restart", permissions=["change"])
     def restart_selected(self, request: HttpRequest, rows: QuerySet[Workspace]) -> None:
-        self._each(request, rows, "restart", lambda w: lifecycle.request_restart(w.user, actor=request.user))
+        self._each(
+            request,
+            rows,
+            "restart",
+            lambda w: lifecycle.request_restart(w.user, actor=request.user, reason=Reason.STAFF),
+        )
 
     def _each(
         self, request: HttpRequest, rows: QuerySet[Workspace], what: str, work: Callable[[Workspace], Any]

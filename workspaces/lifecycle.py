@@ -106,8 +106,10 @@ def request_stop(workspace: Workspace, *, actor: Any, reason: Reason = Reason.US
     return workspace
 
 
-def request_restart(user: Any, *, actor: Any, starts_per_minute: int | None = None) -> Workspace:
-    """Stop, then start again with the settings of today; a stopped workspace is just started."""
+def request_restart(
+    user: Any, *, actor: Any, reason: Reason = Reason.USER, starts_per_minute: int | None = None
+) -> Workspace:
+    """Stop, then start again with the settings of today; a stopped workspace is just started (for `reason`)."""
     workspace = access.get_workspace_for(user)
     if workspace.state == State.RUNNING:
         if not user.is_active:
@@ -117,7 +119,7 @@ def request_restart(user: Any, *, actor: Any, starts_per_minute: int | None = No
         moved = _begin_stop(workspace, allowed=State.RUNNING, reason=Reason.RESTART, actor=actor, wanted=Wanted.RUNNING)
         if moved is not None:
             return moved
-    return request_start(user, actor=actor, starts_per_minute=starts_per_minute)
+    return request_start(user, actor=actor, reason=reason, starts_per_minute=starts_per_minute)
 
 
 def request_keep(workspace: Workspace, *, minutes: float, now: datetime) -> Workspace:

@@ -61,6 +61,15 @@ def _absolute(value: Path) -> Path:
     return value
 
 
+def _is_url(text: str, *, schemes: set[str]) -> bool:
+    """Whether `text` can be taken apart at all; the port is only looked at when it is asked for."""
+    try:
+        url = urlsplit(text)
+        return url.scheme in schemes and (url.port is None or url.port > 0)
+    except ValueError:
+        return False
+
+
 Size = Annotated[int, BeforeValidator(_size)]
 PortRange = Annotated[tuple[int, int], NoDecode, BeforeValidator(_range), AfterValidator(_ordered)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
@@ -82,6 +91,7 @@ class Environment(BaseSettings):
     )
     allowed_hosts: Names = Field(
         ("localhost", "127.0.0.1"),
+        min_length=1,
         description="Host names under which the app may be asked for, separated by commas.",
         examples=["code.example.org,localhost"],
     )
@@ -247,13 +257,15 @@ class Environment(BaseSettings):
 
     @model_validator(mode="after")
     def _urls_make_sense(self) -> Self:
-        if urlsplit(self.database_url).scheme not in {"postgres", "postgresql"}:
+        if not _is_url(self.database_url, schemes={"postgres", "postgresql"}):
             raise ValueError(
-                "DATABASE_URL must start with postgres://. Example: DATABASE_URL=postgres://user:password@host:5432/name"
+                "DATABASE_URL is not a URL that starts with postgres:// and names a host and, as a number, a port. "
+                "Example: DATABASE_URL=postgres://user:password@host:5432/name"
             )
-        if urlsplit(self.redis_url).scheme not in {"redis", "rediss", "unix"}:
+        if not _is_url(self.redis_url, schemes={"redis", "rediss", "unix"}):
             raise ValueError(
-                "REDIS_URL must start with redis://, rediss:// or unix://. Example: REDIS_URL=redis://:password@host:6379/0"
+                "REDIS_URL is not a URL that starts with redis://, rediss:// or unix://. "
+                "Example: REDIS_URL=redis://:password@host:6379/0"
             )
         return self
 

@@ -59,7 +59,7 @@ def test_a_running_container_is_observed_as_it_was_asked_for(place: Place) -> No
 
 def test_a_name_that_begins_like_another_is_another(place: Place) -> None:
     spec = place.spec()
-    place.runtime.ensure_running(rehash(spec, name=f"{spec.name}0"))
+    place.runtime.ensure_running(rehash(spec, name=f"{spec.name}-0"))
     assert place.runtime.observe(spec.name).phase is Phase.ABSENT
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from playwright.sync_api import Browser, Page
+
+logging.getLogger("httpx").setLevel(logging.WARNING)  # one line a request drowns everything else
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
@@ -75,6 +78,7 @@ def bob(stack: Stack) -> Person:
 def _running(stack: Stack) -> Person:
     person = stack.add_user()
     person.start_and_wait()
+    person.leave_mark()
     return person
 
 

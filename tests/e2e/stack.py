@@ -11,6 +11,7 @@ import subprocess
 import time
 from contextlib import contextmanager
 from functools import cached_property
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,6 +32,9 @@ PEOPLE = 48
 # What a browser sends when a person opens a page, and when a page loads something.
 NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Accept": "text/html"}
 ASSET = {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "script", "Accept": "*/*"}
+# The editor serves files over HTTP: whose file comes back tells whose editor answered.
+MARK_FILE = "whose.txt"
+MARK = f"vscode-remote-resource?path=/home/coder/workspace/{MARK_FILE}"
 # A connection of the workbench: the editor accepts the handshake and waits for its protocol.
 SOCKET_QUERY = "?reconnectionToken=00000000-0000-4000-8000-000000000000&reconnection=false&skipWebSocketFrames=false"
 SERVICES = ("nginx", "web", "worker", "beat", "postgres", "redis")
@@ -57,6 +61,11 @@ def run(*command: str, within: float = 60, environment: Mapping[str, str] | None
         shown = " ".join(command)[:300]
         raise AssertionError(f"{shown}: status {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
     return done.stdout
+
+
+def is_editor(answer: httpx.Response) -> bool:
+    """Whether this is the workbench's own page, and not one of ours or a log-in."""
+    return answer.status_code == 200 and "vscode-workbench-web-configuration" in answer.text
 
 
 def docker(*arguments: str, within: float = 60) -> str:
@@ -103,6 +112,7 @@ class Stack:
             **settings,
         }
         self._people: list[tuple[int, str]] = []
+        self._clients: list[httpx.Client] = []
 
     # --- the project ---
 
@@ -120,6 +130,8 @@ class Stack:
 
     def down(self) -> None:
         """Remove everything: services, volumes, workspaces, networks, files."""
+        for client in self._clients:
+            client.close()
         self.compose("down", "--volumes", "--remove-orphans", "--timeout", "2", within=120)
         mine = f"label=gunpowder.instance={self.project}"
         containers = docker("ps", "--all", "--quiet", "--filter", mine).split()
@@ -183,8 +195,10 @@ class Stack:
         return Person(self, user_id=pk, name=name)
 
     def client(self, **headers: str) -> httpx.Client:
-        """A client without any log-in, which remembers cookies like a browser."""
-        return httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=20)
+        """A client without any log-in, which remembers cookies like a browser. The stack closes it."""
+        client = httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=20)
+        self._clients.append(client)
+        return client
 
     def raw(self, request: bytes, *, within: float = 10) -> bytes:
         """Send exactly these bytes and return all that comes back until the server closes."""
@@ -241,6 +255,16 @@ def _whatever(ask: Callable[..., str], *arguments: str) -> str:
         return f"({problem})"
 
 
+def _joined(chunks: bytes) -> bytes:
+    """The body that a chunked answer carries."""
+    body = b""
+    while chunks:
+        size, _, rest = chunks.partition(b"\r\n")
+        length = int(size, 16)
+        body, chunks = body + rest[:length], rest[length + 2 :]
+    return body
+
+
 class RawAnswer:
     def __init__(self, answer: bytes) -> None:
         head, _, self.body = answer.partition(b"\r\n\r\n")
@@ -249,6 +273,8 @@ class RawAnswer:
         self.status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
         pairs = [line.partition(":") for line in lines[1:]]
         self.headers = {name.lower(): value.strip() for name, _, value in pairs}
+        if self.headers.get("transfer-encoding") == "chunked":
+            self.body = _joined(self.body)
 
     def __repr__(self) -> str:
         return f"<{self.status} {self.headers.get('location', '')} {self.body[:200]!r}>"
@@ -270,8 +296,9 @@ class Person:
 
     @cached_property
     def tokens(self) -> dict[str, str]:
-        with self.stack.client() as client:
-            answer = client.post("/api/v1/auth/token", json={"username": self.name, "password": self.password})
+        answer = self.stack.client().post(
+            "/api/v1/auth/token", json={"username": self.name, "password": self.password}
+        )
         assert answer.status_code == 200, answer.text
         found: dict[str, str] = answer.json()
         return found
@@ -342,8 +369,7 @@ class Person:
     @cached_property
     def ticket(self) -> str:
         """The editor's cookie, got on the way through the log-in page: that starts nothing."""
-        with self.stack.client() as client:
-            answer = self.log_in(client, to=self.path)
+        answer = self.log_in(self.stack.client(), to=self.path)
         assert answer.headers["location"] == self.path
         return answer.cookies[TICKET]
 
@@ -351,34 +377,41 @@ class Person:
     def cookie(self) -> dict[str, str]:
         return {"Cookie": f"{TICKET}={self.ticket}"}
 
+    @cached_property
+    def anonymous(self) -> httpx.Client:
+        """A client that only says who asks where a request says so itself."""
+        client = self.stack.client()
+        client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        return client
+
     def editor(self, tail: str = "", *, headers: Mapping[str, str] = ASSET, method: str = "GET") -> httpx.Response:
         """Ask for something of the own editor with the own ticket."""
-        with self.stack.client() as client:
-            return client.request(method, self.path + tail, headers={**headers, **self.cookie})
+        return self.anonymous.request(method, self.path + tail, headers={**headers, **self.cookie})
 
     def editor_opens(self) -> bool:
         """Whether the real editor answers at the own path."""
-        answer = self.editor(headers=NAVIGATION)
-        return answer.status_code == 200 and "vscode-workbench-web-configuration" in answer.text
+        return is_editor(self.editor("?folder=/home/coder/workspace", headers=NAVIGATION))
 
     @contextmanager
     def websocket(self, **headers: str) -> Iterator[ClientConnection]:
         """An open connection to the own editor, as the workbench makes it."""
-        with connect(self._socket_url(), additional_headers={**self.cookie, **headers}, proxy=None) as opened:
+        with self._connect({**self.cookie, **headers}) as opened:
             yield opened
 
     def handshake(self, **headers: str) -> int:
         """The status of a WebSocket handshake at this person's editor, with nothing but `headers`."""
         try:
-            with connect(self._socket_url(), additional_headers=headers, proxy=None, open_timeout=10):
+            with self._connect(headers):
                 return 101
         except InvalidStatus as refusal:
             return refusal.response.status_code
         except (InvalidHandshake, EOFError):
             return 0
 
-    def _socket_url(self) -> str:
-        return f"ws://127.0.0.1:{self.stack.port}{self.path}{SOCKET_QUERY}"
+    def _connect(self, headers: Mapping[str, str]) -> ClientConnection:
+        url = f"ws://127.0.0.1:{self.stack.port}{self.path}{SOCKET_QUERY}"
+        # The editor does not answer a close: waiting for that is in vain.
+        return connect(url, additional_headers=headers, proxy=None, open_timeout=10, close_timeout=0.1)
 
     # --- inside the container ---
 
@@ -391,8 +424,16 @@ class Person:
             "exec", "--user", "1000:1000", self.container, "python3", "-c", code, *arguments, within=within
         )
 
-    def container_state(self) -> dict[str, Any]:
-        """The engine's own words, or {} when there is no such container."""
+    @property
+    def mark(self) -> str:
+        """A word that only this person's files hold."""
+        return f"this-is-{self.name}"
+
+    def leave_mark(self) -> None:
+        self.shell(f"echo {self.mark} > ~/workspace/{MARK_FILE}")
+
+    def inspect(self) -> dict[str, Any]:
+        """The engine's own words about the container, or {} when there is none."""
         found: list[dict[str, Any]] = json.loads(_inspect(self.container))
         return found[0] if found else {}
 

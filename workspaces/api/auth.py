@@ -50,6 +50,11 @@ class _Open(APIView):
     authentication_classes = ()
     permission_classes = (AllowAny,)
 
+    def get_authenticate_header(self, request: Request) -> str:
+        """So that a refusal is 401: DRF makes 403 of it where no scheme is named."""
+        del request
+        return 'Bearer realm="api"'
+
 
 class TokenView(_Open):
     throttle_classes = (LoginThrottle,)

@@ -246,5 +246,7 @@ class WorkspaceRestartView(_StaffView):
     @extend_schema(request=None, responses=QUEUED)
     def post(self, request: Request, user_id: int) -> Response:
         """Restart a user's workspace."""
-        workspace = lifecycle.request_restart(self.user_named(user_id), actor=request.user)
+        workspace = lifecycle.request_restart(
+            self.user_named(user_id), actor=request.user, reason=Reason.STAFF
+        )
         return Response(represent(workspace), status=202)

@@ -99,7 +99,7 @@ class Command(BaseCommand):
         self._report(options, lifecycle.request_stop(workspace, actor=None, reason=Reason.STAFF))
 
     def _restart(self, options: dict[str, Any]) -> None:
-        self._report(options, lifecycle.request_restart(_user(options["user"]), actor=None))
+        self._report(options, lifecycle.request_restart(_user(options["user"]), actor=None, reason=Reason.STAFF))
 
     def _sweep(self, options: dict[str, Any]) -> None:
         report = sweeps.stop_idle(runtime=conf.runtime(), now=timezone.now(), dry_run=options["dry_run"])

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.utils import timezone
+
+from workspaces import activity, lifecycle
+from workspaces.models import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("idle", "expected"),
+    [(timedelta(hours=8), MINUTE), (timedelta(minutes=4), MINUTE), (timedelta(seconds=12), timedelta(seconds=3))],
+)
+def test_a_clock_is_written_often_enough_for_the_limit(idle: timedelta, expected: timedelta) -> None:
+    assert activity.write_interval(idle) == expected
+
+
+@pytest.mark.django_db
+class TestRecording:
+    def test_a_later_moment_moves_both_clocks(self, running: Workspace, now: datetime) -> None:
+        later = now + 5 * MINUTE
+        assert activity.record_connection(running, at=later, now=later)
+        running.refresh_from_db()
+        assert running.connection_at == running.last_activity_at == later
+
+    def test_a_clock_never_goes_backwards(self, running: Workspace, now: datetime) -> None:
+        before = running.connection_at
+        assert not activity.record_connection(running, at=now - 5 * MINUTE, now=now)
+        running.refresh_from_db()
+        assert running.connection_at == before
+
+    def test_a_clock_of_the_future_is_clamped_to_now(self, running: Workspace, now: datetime) -> None:
+        later = now + MINUTE
+        assert activity.record_connection(running, at=now + timedelta(days=365), now=later)
+        running.refresh_from_db()
+        assert running.connection_at == running.last_activity_at == later
+
+    def test_writes_are_throttled(self, running: Workspace, now: datetime) -> None:
+        start = now + 5 * MINUTE
+        activity.record_connection(running, at=start, now=start, every=MINUTE)
+        running.refresh_from_db()
+        soon = start + 0.9 * MINUTE
+        assert not activity.record_connection(running, at=soon, now=soon, every=MINUTE)
+        late = start + MINUTE
+        assert activity.record_connection(running, at=late, now=late, every=MINUTE)
+
+    def test_the_newest_of_all_clocks_is_kept(self, running: Workspace, now: datetime) -> None:
+        Workspace.objects.filter(pk=running.pk).update(
+            last_activity_at=now + 9 * MINUTE, presence_at=now + 9 * MINUTE
+        )
+        activity.record_connection(running, at=now + 5 * MINUTE, now=now + 9 * MINUTE)
+        running.refresh_from_db()
+        assert running.connection_at == now + 5 * MINUTE
+        assert running.last_activity_at == now + 9 * MINUTE
+
+    def test_a_workspace_that_does_not_run_has_no_clock(self, running: Workspace, now: datetime) -> None:
+        lifecycle.request_stop(running, actor=None)
+        assert not activity.record_connection(running, at=now + MINUTE, now=now + MINUTE)
+
+    def test_a_clock_of_an_earlier_start_is_not_this_ones(
+        self, running: Workspace, user: Any, runtime: Any, bring_up: Callable[[Any], Workspace], now: datetime
+    ) -> None:
+        lifecycle.request_stop(running, actor=user)
+        lifecycle.perform_stop(running.pk, running.generation, runtime=runtime)
+        bring_up(user)
+        assert not activity.record_connection(running, at=now + MINUTE, now=now + MINUTE)
+
+    def test_a_start_sets_every_clock_to_now(self, running: Workspace, now: datetime) -> None:
+        clocks = {running.started_at, running.presence_at, running.work_at, running.connection_at}
+        assert clocks == {running.last_activity_at}
+        assert running.last_activity_at is not None
+        assert now - MINUTE < running.last_activity_at <= timezone.now()
