@@ -14,6 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import DatabaseError
 
 from workspaces import activity, conf, dispatch, idleness, lifecycle, locks, naming, ticket
@@ -75,7 +76,7 @@ def _each(rows: Iterable[Workspace], work: Callable[[Workspace], None]) -> None:
             work(row)
         except RuntimeUnavailable:
             raise
-        except (WorkspaceError, DatabaseError, ValueError):
+        except (WorkspaceError, DatabaseError, ValueError, ObjectDoesNotExist):  # the last: deleted since it was read
             logger.exception("sweep_row_failed", workspace=row.user_id)
 
 
@@ -248,7 +249,7 @@ def _remove_orphans(report: Report, seen: Iterable[Observation], *, runtime: Run
     for user_id, observation in ours:
         try:
             _judge(report, observation, row=rows.get(user_id), runtime=runtime)
-        except StopRefused:
+        except (StopRefused, ObjectDoesNotExist):
             logger.exception("orphan_not_stopped", container=observation.name)
 
 
@@ -267,7 +268,8 @@ def _judge(report: Report, observation: Observation, *, row: Workspace | None, r
     elif row.state not in ACTIVE:
         with locks.operation(row.pk) as mine:
             row.refresh_from_db()
-            if mine and row.state not in ACTIVE:
+            # It may have been stopped since the list was made, by this very pass.
+            if mine and row.state not in ACTIVE and runtime.observe(observation.name).alive:
                 runtime.ensure_stopped(observation.name, generation=row.generation, grace=grace)
                 report.add(row.user_id, "stop_orphan", container=observation.name)
 

@@ -71,7 +71,10 @@ def stop(self: Any, workspace_id: int, generation: int) -> str:
 
 @shared_task(base=ShortTask, name="workspaces.check")
 def check(workspace_id: int) -> None:
-    sweeps.check_one(workspace_id, runtime=conf.runtime(), now=timezone.now())
+    try:
+        sweeps.check_one(workspace_id, runtime=conf.runtime(), now=timezone.now())
+    except RuntimeUnavailable as error:
+        logger.warning("runtime_unavailable", error=error.message)
 
 
 @shared_task(base=ShortTask, name="workspaces.stop_idle")
@@ -107,8 +110,8 @@ def purge_expired() -> None:
 @shared_task(base=ShortTask, name="workspaces.read_logs", ignore_result=False)
 def read_logs(workspace_id: int, tail: int) -> list[str] | None:
     """The container's last lines, for the API; None when the runtime does not answer."""
-    workspace = Workspace.objects.get(pk=workspace_id)
-    if not workspace.container:
+    workspace = Workspace.objects.filter(pk=workspace_id).first()
+    if workspace is None or not workspace.container:
         return []
     try:
         return conf.runtime().logs(workspace.container, tail=tail)

@@ -86,6 +86,10 @@ def open_editor(workspace: dict[str, Any], cookie: str) -> None:
 
 
 def main() -> None:
+    if (os.environ.get("GUNPOWDER_DEMO_USER") or "true").lower() in {"0", "false", "no", "off"}:
+        print(f"  Gunpowder:  http://{HOST}:{PORT}/   (no demo user, so no first workspace was tried)")
+        print(f"  Admin:      http://{HOST}:{PORT}/admin/   admin / {password('admin')}")
+        return
     auth = log_in()
     begun = time.monotonic()
     workspace, cookie = start(auth)

@@ -201,6 +201,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "unacked_restore_throttle": 1,
     "socket_timeout": 4,  # a Redis that accepts and says nothing must not hold a request
     "socket_connect_timeout": 2,
+    "max_retries": 0,  # to connect for one message; kombu would go on for six seconds while a request waits
     "health_check_interval": 10,
     "global_keyprefix": f"{ENV.instance}:",
 }

@@ -1,0 +1,100 @@
+"""The layers, the docs and the code agree."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from django.apps import apps
+from django.core.management import call_command
+
+from gunpowder.settings.environment import Environment, variable_name
+
+ROOT = Path(__file__).resolve().parents[1]
+VARIABLES = {variable_name(field) for field in Environment.model_fields}
+
+
+def test_the_import_contracts_are_kept(tmp_path: Path) -> None:
+    answer = subprocess.run(
+        ["lint-imports", "--cache-dir", os.environ.get("IMPORT_LINTER_CACHE_DIR", str(tmp_path))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def _rows_of_the_docs() -> dict[str, str]:
+    docs = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    return {name: rest for name, rest in re.findall(r"^\| `([A-Z_]+)` (.*)$", docs, re.MULTILINE)}
+
+
+def test_every_setting_is_in_the_docs() -> None:
+    missing = VARIABLES - set(_rows_of_the_docs())
+    assert not missing, f"docs/settings.md lacks {sorted(missing)}"
+
+
+def test_every_setting_that_a_person_gives_is_in_the_example_file() -> None:
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    named = set(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE))
+    given = {name for name, rest in _rows_of_the_docs().items() if "set by the stack itself" not in rest}
+    missing = VARIABLES & given - named
+    assert not missing, f".env.example lacks {sorted(missing)}"
+
+
+def test_the_stack_gives_no_worker_a_setting_that_does_not_exist() -> None:
+    """A misspelt name in the compose file would be ignored silently."""
+    compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    passed = set(re.findall(r"\b(GUNPOWDER_[A-Z_]+):", compose))
+    scripts = {"GUNPOWDER_WEB_WORKERS", "GUNPOWDER_WEB_SOCKETS"}
+    unknown = {name for name in passed - VARIABLES - scripts if name not in _text_of("deploy", "nginx")}
+    assert not unknown, f"docker-compose.yml passes {sorted(unknown)}, which nothing reads"
+
+
+def _text_of(*folders: str) -> str:
+    paths = (path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file())
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in paths)
+
+
+@pytest.mark.parametrize("module", ["lifecycle.py", "sweeps.py", "gate.py", "querysets.py", "ports.py"])
+def test_the_domain_never_mentions_the_engine(module: str) -> None:
+    """A runtime for another platform must fit without touching these."""
+    tree = ast.parse((ROOT / "workspaces" / module).read_text(encoding="utf-8"))
+    words = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    words |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    words |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not {word for word in words if "docker" in word.lower()}
+
+
+def test_a_state_is_written_in_one_function_only() -> None:
+    """Everything else goes through `change_state`."""
+    writes = []
+    for path in (ROOT / "workspaces").rglob("*.py"):
+        if "migrations" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "update":
+                writes += [f"{path.name}:{node.lineno}" for keyword in node.keywords if keyword.arg == "state"]
+            if isinstance(node, ast.Assign):
+                writes += [
+                    f"{path.name}:{node.lineno}"
+                    for target in node.targets
+                    if isinstance(target, ast.Attribute) and target.attr == "state"
+                ]
+    assert writes == []
+
+
+@pytest.mark.django_db
+def test_the_migrations_say_what_the_models_say() -> None:
+    call_command("makemigrations", check=True, dry_run=True, verbosity=0)
+
+
+def test_every_model_says_what_it_is() -> None:
+    for model in apps.get_app_config("workspaces").get_models():
+        assert model.__str__ is not model.__mro__[1].__str__, model
