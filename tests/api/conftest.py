@@ -8,6 +8,8 @@ from rest_framework.test import APIClient
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+Tokens = dict[str, str]
+
 
 @pytest.fixture
 def anonymous() -> APIClient:
@@ -22,25 +24,26 @@ def staff_api(staff: Any) -> APIClient:
 
 
 @pytest.fixture
-def log_in(anonymous: APIClient) -> Callable[[str], dict[str, str]]:
+def log_in(anonymous: APIClient) -> Callable[[Any], Tokens]:
     """Get a pair of tokens for a user made by `make_user`."""
 
-    def get(username: str) -> dict[str, str]:
-        answer = anonymous.post("/api/v1/auth/token", {"username": username, "password": f"pw-{username}"})
-        assert answer.status_code == 200, answer.json()
-        pair: dict[str, str] = answer.json()
+    def get(owner: Any) -> Tokens:
+        name = owner.get_username()
+        answer = anonymous.post("/api/v1/auth/token", {"username": name, "password": f"pw-{name}"})
+        assert answer.status_code == 200, answer.content
+        pair: Tokens = answer.json()
         return pair
 
     return get
 
 
 @pytest.fixture
-def tokens(user: Any, log_in: Callable[[str], dict[str, str]]) -> dict[str, str]:
-    return log_in("alice")
+def tokens(user: Any, log_in: Callable[[Any], Tokens]) -> Tokens:
+    return log_in(user)
 
 
 @pytest.fixture
-def bearer(tokens: dict[str, str]) -> APIClient:
+def bearer(tokens: Tokens) -> APIClient:
     """A client with the access token of `user`."""
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {tokens['access']}")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("quick")]
 
 # Ends the processes of the worker that do starts and stops: the node itself, or only the children of its pool.
-KILL = """
+KILL = r"""
 import os, signal, sys
 
 def text(pid, name):
@@ -34,7 +34,7 @@ def parent(pid):
     return text(pid, "stat").rpartition(")")[2].split()[1]
 
 pids = [pid for pid in os.listdir("/proc") if pid.isdigit()]
-nodes = {pid for pid in pids if "lifecycle@" in text(pid, "cmdline") and "python" in text(pid, "cmdline")}
+nodes = {pid for pid in pids if "\0lifecycle@" in text(pid, "cmdline")}
 children = {pid for pid in nodes if parent(pid) in nodes}
 for pid in nodes if sys.argv[1] == "all" else children:
     os.kill(int(pid), signal.SIGKILL)
@@ -182,7 +182,7 @@ def test_an_editor_that_crashes_is_failed(running: Person) -> None:
 def test_an_editor_that_runs_out_of_memory_is_failed(running: Person) -> None:
     running.leave_mark()
     # The kernel ends whoever has the highest score; a greedy extension would have the editor's own.
-    running.shell("for pid in $(pgrep node); do echo 1000 > /proc/$pid/oom_score_adj; done")
+    running.shell("for pid in $(pgrep --full ^/opt/node/bin/node); do echo 1000 > /proc/$pid/oom_score_adj; done")
     docker(
         "exec",
         "--detach",

@@ -105,7 +105,7 @@ class RefreshView(_Open):
 
 def _kill(refresh: RefreshToken) -> None:
     """Blacklist it under its row's lock, so that of two parallel refreshes one wins. Raises AuthenticationFailed."""
-    row = OutstandingToken.objects.select_for_update().filter(jti=refresh["jti"]).first()
+    row = OutstandingToken.objects.select_for_update().filter(jti=refresh.get("jti")).first()
     if row is None or BlacklistedToken.objects.filter(token=row).exists():
         raise AuthenticationFailed("The token was used before.", code="token_not_valid")
     BlacklistedToken.objects.create(token=row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, JsonResponse
 from psycopg_pool import PoolTimeout
@@ -52,6 +52,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
             return Response(error_body("not_found", "There is no such thing here."), status=404)
         case PermissionDenied() | AccessDenied():
             return Response(error_body("permission_denied", str(error) or "You may not do that."), status=403)
+        case RequestDataTooBig():
+            return Response(error_body("too_large", "The request's body is too large."), status=413)
         case TokenError():
             return Response(error_body("token_not_valid", "The token is invalid or has expired."), status=401)
         case NotRunning():

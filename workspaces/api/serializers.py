@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from rest_framework import serializers
 
+from workspaces import conf
 from workspaces.models import Transition
 from workspaces.states import Reason, State
 
@@ -46,8 +48,12 @@ class WorkspaceOut(serializers.Serializer[Any]):
 
 
 class KeepIn(serializers.Serializer[Any]):
-    # A decimal, because a float may be NaN. More than is allowed is cut, not refused.
-    minutes = serializers.DecimalField(max_digits=9, decimal_places=3, min_value=0, coerce_to_string=False)
+    # A decimal, because a float may be NaN; of any length, because 1/3 of a minute is one.
+    minutes = serializers.DecimalField(max_digits=None, decimal_places=None, min_value=0, coerce_to_string=False)
+
+    def validate_minutes(self, value: Decimal) -> Decimal:
+        """More than is allowed is cut, not refused, and before it is too large for a duration."""
+        return min(value, Decimal(conf.MAX_KEEP.total_seconds()) / 60)
 
 
 class TailIn(serializers.Serializer[Any]):
@@ -78,6 +84,19 @@ class TransitionOut(serializers.ModelSerializer[Transition]):
     def to_representation(self, instance: Transition) -> dict[str, Any]:
         """`from` is a word of Python's, so it is added here."""
         return {"from": instance.from_state, **super().to_representation(instance)}
+
+
+class _Page(serializers.Serializer[Any]):
+    next = serializers.CharField(allow_null=True)
+    previous = serializers.CharField(allow_null=True)
+
+
+class HistoryOut(_Page):
+    results = TransitionOut(many=True)
+
+
+class WorkspacesOut(_Page):
+    results = WorkspaceOut(many=True)
 
 
 class CredentialsIn(serializers.Serializer[Any]):

@@ -11,13 +11,12 @@ from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.negotiation import DefaultContentNegotiation
-from rest_framework.pagination import CursorPagination
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from workspaces import access, conf, lifecycle, ticket
 from workspaces.api import serializers
-from workspaces.api.pagination import NewestFirst
+from workspaces.api.pagination import LatestChangeFirst, NewestFirst
 from workspaces.api.representation import represent
 from workspaces.cookies import login_of, set_ticket
 from workspaces.dispatch import UNSENDABLE
@@ -43,7 +42,13 @@ def _answer(workspace: Workspace, *, settled: State) -> Response:
     return Response(represent(workspace), status=200 if workspace.state == settled else 202)
 
 
-class StartView(APIView):
+class _Intent(APIView):
+    """A call that changes nothing is never throttled; what it may cause is limited in the lifecycle."""
+
+    throttle_classes = ()
+
+
+class StartView(_Intent):
     @extend_schema(request=None, responses=QUEUED)
     def post(self, request: Request) -> Response:
         """Start the own workspace. Idempotent; also sets the cookie that opens the editor."""
@@ -62,7 +67,7 @@ class StatusView(APIView):
         return Response(represent(access.get_workspace_for(request.user)))
 
 
-class StopView(APIView):
+class StopView(_Intent):
     @extend_schema(request=None, responses=QUEUED)
     def post(self, request: Request) -> Response:
         """Stop the own workspace; wins over a start in progress."""
@@ -70,7 +75,7 @@ class StopView(APIView):
         return _answer(workspace, settled=State.STOPPED)
 
 
-class RestartView(APIView):
+class RestartView(_Intent):
     @extend_schema(request=None, responses={**QUEUED, 202: serializers.WorkspaceOut})
     def post(self, request: Request) -> Response:
         """Stop and start again; a stopped workspace is just started."""
@@ -142,7 +147,7 @@ class HistoryView(APIView):
             OpenApiParameter("cursor", OpenApiTypes.STR),
             OpenApiParameter("page_size", OpenApiTypes.INT),
         ],
-        responses={200: serializers.TransitionOut(many=True), 401: serializers.Error},
+        responses={200: serializers.HistoryOut, 401: serializers.Error},
     )
     def get(self, request: Request) -> Response:
         """Every change of the own workspace's state, newest first."""
@@ -189,16 +194,10 @@ class _StaffView(APIView):
         return user
 
 
-class _NewestWorkspaceFirst(CursorPagination):
-    ordering = ("-changed_at", "-pk")
-    page_size_query_param = "page_size"
-    max_page_size = 200
-
-
 class WorkspaceListView(_StaffView):
     @extend_schema(
         parameters=[serializers.ListIn, OpenApiParameter("cursor", OpenApiTypes.STR)],
-        responses={200: serializers.WorkspaceOut(many=True), 400: serializers.Error, 404: serializers.Error},
+        responses={200: serializers.WorkspacesOut, 400: serializers.Error, 404: serializers.Error},
     )
     def get(self, request: Request) -> Response:
         """Every workspace, latest change first; filter by state, username, idle_since."""
@@ -211,7 +210,7 @@ class WorkspaceListView(_StaffView):
             rows = rows.filter(user__username=given.validated_data["username"])
         if (since := given.since()) is not None:
             rows = rows.idle_since(since).order_by()
-        pages = _NewestWorkspaceFirst()
+        pages = LatestChangeFirst()
         page = pages.paginate_queryset(rows, request, view=self)
         return pages.get_paginated_response([represent(row) for row in page or []])
 
@@ -246,7 +245,5 @@ class WorkspaceRestartView(_StaffView):
     @extend_schema(request=None, responses=QUEUED)
     def post(self, request: Request, user_id: int) -> Response:
         """Restart a user's workspace."""
-        workspace = lifecycle.request_restart(
-            self.user_named(user_id), actor=request.user, reason=Reason.STAFF
-        )
+        workspace = lifecycle.request_restart(self.user_named(user_id), actor=request.user, reason=Reason.STAFF)
         return Response(represent(workspace), status=202)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +128,10 @@ class DockerRuntime:
         return iter([from_list(entry, instance=self._instance) for entry in found])
 
     def health(self, endpoint: Endpoint) -> Health:
-        return probe.probe(endpoint)
+        found = probe.probe(endpoint)
+        if found.ready and probe.connected(endpoint):
+            return dataclasses.replace(found, last_heartbeat_at=datetime.now(tz=UTC))
+        return found
 
     def port_free(self, endpoint: Endpoint) -> bool:
         return probe.port_free(endpoint)

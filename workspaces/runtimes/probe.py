@@ -7,9 +7,12 @@ The answer comes from inside a container, so it is treated as hostile.
 from __future__ import annotations
 
 import json
+import os
 import socket
+import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workspaces.runtimes.base import Health
@@ -21,6 +24,8 @@ SECONDS = 3.0
 _MAX_BYTES = 8192
 _REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 NOT_READY = Health(ready=False)
+_TCP_TABLE = Path("/proc/net/tcp")
+_ESTABLISHED = "01"
 
 
 def probe(endpoint: Endpoint) -> Health:
@@ -46,6 +51,26 @@ def parse(answer: bytes) -> Health:
     if not isinstance(found, dict) or found.get("status") not in {"alive", "expired"}:
         return NOT_READY
     return Health(ready=True, last_heartbeat_at=_moment(found.get("lastHeartbeat")))
+
+
+def connected(endpoint: Endpoint) -> bool:
+    """Whether somebody is connected to `endpoint` now: an open tab, through nginx on this host.
+
+    The editor's own heartbeat is a minute coarse, so an idle limit near that would stop an editor in use.
+    """
+    try:
+        table = _TCP_TABLE.read_text(encoding="ascii")
+    except OSError:
+        return False
+    return connected_in(table, endpoint, not_of=os.getuid())
+
+
+def connected_in(table: str, endpoint: Endpoint, *, not_of: int) -> bool:
+    """The same for the text of the kernel's table; connections of user `not_of`, our own probes, do not count."""
+    address = int.from_bytes(socket.inet_aton(endpoint.host), sys.byteorder)
+    remote = f"{address:08X}:{endpoint.port:04X}"
+    rows = (line.split() for line in table.splitlines()[1:])
+    return any(row[2] == remote and row[3] == _ESTABLISHED and int(row[7]) != not_of for row in rows)
 
 
 def port_free(endpoint: Endpoint) -> bool:
