@@ -1,6 +1,31 @@
-import os
+from __future__ import annotations
 
-from django.core.asgi import get_asgi_application
+import os
+from typing import TYPE_CHECKING, Any
+
+import django
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest
+from django.utils.http import parse_header_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gunpowder.settings")
-application = get_asgi_application()
+
+
+class Request(ASGIRequest):
+    """A request in UTF-8, whatever charset the client claims.
+
+    Python's `zlib` and `rot13` are codecs too, and Django fails on them before any handler of ours could answer.
+    """
+
+    def _set_content_type_params(self, meta: Mapping[str, Any]) -> None:
+        self.content_type, self.content_params = parse_header_parameters(meta.get("CONTENT_TYPE", ""))
+
+
+class Handler(ASGIHandler):
+    request_class = Request
+
+
+django.setup(set_prefix=False)
+application = Handler()

@@ -23,19 +23,12 @@ def _request_id(request: HttpRequest) -> str:
     return given if _ID.fullmatch(given) else secrets.token_hex(16)
 
 
-def _read_as_utf8(request: HttpRequest) -> None:
-    """Whatever charset a client claims: one that is no text encoding (`zlib`) would end in a 500."""
-    if request.encoding is not None:
-        request.encoding = None
-
-
 @sync_and_async_middleware
 def request_context(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
     if iscoroutinefunction(get_response):
 
         async def handle_async(request: HttpRequest) -> HttpResponseBase:
             request_id = _request_id(request)
-            _read_as_utf8(request)
             with structlog.contextvars.bound_contextvars(request_id=request_id):
                 answer: Awaitable[HttpResponseBase] = get_response(request)
                 response = await answer
@@ -46,7 +39,6 @@ def request_context(get_response: Callable[[HttpRequest], Any]) -> Callable[[Htt
 
     def handle(request: HttpRequest) -> HttpResponseBase:
         request_id = _request_id(request)
-        _read_as_utf8(request)
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             response: HttpResponseBase = get_response(request)
         response["X-Request-Id"] = request_id

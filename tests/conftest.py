@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import pytest
 from celery.signals import before_task_publish
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core.cache import cache
+from django.core.cache import cache, caches
 from rest_framework.test import APIClient
 
 from workspaces import conf, lifecycle
@@ -27,18 +28,21 @@ def _nothing_queued() -> Iterator[None]:
     """What a test enqueues goes to a broker in memory that nobody consumes: like a Redis that was wiped."""
     from gunpowder.celery import app
 
-    before = app.conf.broker_url
-    app.conf.broker_url = "memory://"
+    before = app.conf["broker_url"]
+    app.conf["broker_url"] = "memory://"
     yield
-    app.conf.broker_url = before
+    app.conf["broker_url"] = before
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_this_process() -> None:
     """A database of its own in Redis: clearing it must not disturb the suite's other processes, or a broker."""
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) + 1
-    place = settings.CACHES["default"]
+    place: dict[str, Any] = settings.CACHES["default"]
     place["LOCATION"] = place["LOCATION"].replace("?db=0", f"?db={number}")
+    with contextlib.suppress(AttributeError):
+        del caches["default"]  # one that was made before
+    assert caches["default"]._cache._servers == [place["LOCATION"]]  # type: ignore[attr-defined]
     assert f"?db={number}" in place["LOCATION"]
 
 
@@ -64,7 +68,7 @@ def make_user(db: None) -> Callable[..., Any]:
 
     def make(username: str = "", **flags: Any) -> Any:
         name = username or f"user-{next(count)}"
-        return get_user_model()._default_manager.create_user(name, password="pw-" + name, **flags)  # type: ignore[attr-defined]
+        return get_user_model()._default_manager.create_user(name, password="pw-" + name, **flags)
 
     return make
 

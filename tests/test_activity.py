@@ -54,9 +54,7 @@ class TestRecording:
         assert activity.record_connection(running, at=late, now=late, every=MINUTE)
 
     def test_the_newest_of_all_clocks_is_kept(self, running: Workspace, now: datetime) -> None:
-        Workspace.objects.filter(pk=running.pk).update(
-            last_activity_at=now + 9 * MINUTE, presence_at=now + 9 * MINUTE
-        )
+        Workspace.objects.filter(pk=running.pk).update(last_activity_at=now + 9 * MINUTE, presence_at=now + 9 * MINUTE)
         activity.record_connection(running, at=now + 5 * MINUTE, now=now + 9 * MINUTE)
         running.refresh_from_db()
         assert running.connection_at == now + 5 * MINUTE

@@ -32,7 +32,7 @@ def test_the_import_contracts_are_kept(tmp_path: Path) -> None:
 
 def _rows_of_the_docs() -> dict[str, str]:
     docs = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-    return {name: rest for name, rest in re.findall(r"^\| `([A-Z_]+)` (.*)$", docs, re.MULTILINE)}
+    return dict(re.findall(r"^\| `([A-Z_]+)` (.*)$", docs, re.MULTILINE))
 
 
 def test_every_setting_is_in_the_docs() -> None:
@@ -97,4 +97,4 @@ def test_the_migrations_say_what_the_models_say() -> None:
 
 def test_every_model_says_what_it_is() -> None:
     for model in apps.get_app_config("workspaces").get_models():
-        assert model.__str__ is not model.__mro__[1].__str__, model
+        assert "__str__" in vars(model), model

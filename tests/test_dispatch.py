@@ -12,7 +12,6 @@ from celery import Celery
 
 from gunpowder.celery import app as ours
 from workspaces import dispatch, lifecycle, sweeps
-from workspaces.models import Workspace
 from workspaces.states import State
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from workspaces.models import Workspace
     from workspaces.runtimes.memory import MemoryRuntime
 
     Sent = list[tuple[str, tuple[Any, ...]]]

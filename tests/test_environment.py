@@ -188,7 +188,7 @@ def test_building_static_files_needs_no_secret(secrets: Path, monkeypatch: pytes
 
 def test_the_environment_cannot_be_changed_afterwards() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        load().port = 1
+        load().port = 1  # type: ignore[misc]  # that is what is tried
 
 
 # --- as an operator meets it --------------------------------------------------------------------------------------

@@ -48,9 +48,7 @@ def test_the_own_ticket_of_what_does_not_run_opens_nothing(user: Any, now: datet
     assert answer.own
 
 
-def test_somebody_elses_ticket_opens_nothing(
-    running: Workspace, make_user: Callable[..., Any], now: datetime
-) -> None:
+def test_somebody_elses_ticket_opens_nothing(running: Workspace, make_user: Callable[..., Any], now: datetime) -> None:
     stranger = access.ensure_workspace_for(make_user("mallory"))
     token = ticket.issue(stranger, login="", now=now)
     for user_id in (running.user_id, 10**9):

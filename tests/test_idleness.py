@@ -63,9 +63,7 @@ def test_later_activity_never_makes_a_stop_earlier(
     keep: datetime | None,
     later: int,
 ) -> None:
-    before = Clocks(
-        started_at=START, presence_at=presence, work_at=work, connection_at=connection, keep_until=keep
-    )
+    before = Clocks(started_at=START, presence_at=presence, work_at=work, connection_at=connection, keep_until=keep)
     after = Clocks(
         started_at=START,
         presence_at=before.newest() + timedelta(minutes=later),
@@ -80,9 +78,7 @@ def test_later_activity_never_makes_a_stop_earlier(
 def test_the_announced_moment_is_when_the_decision_falls(
     presence: datetime | None, work: datetime | None, connection: datetime | None, keep: datetime | None
 ) -> None:
-    clocks = Clocks(
-        started_at=START, presence_at=presence, work_at=work, connection_at=connection, keep_until=keep
-    )
+    clocks = Clocks(started_at=START, presence_at=presence, work_at=work, connection_at=connection, keep_until=keep)
     moment = stops_at(clocks, LIMITS)
     assert decide(clocks, LIMITS, now=moment) is not None
     assert decide(clocks, LIMITS, now=moment - timedelta(microseconds=1)) is None

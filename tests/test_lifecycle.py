@@ -21,7 +21,6 @@ from workspaces.errors import (
 from workspaces.lifecycle import Outcome
 from workspaces.models import Transition, Workspace
 from workspaces.runtimes.base import Observation, Phase
-from workspaces.runtimes.memory import MemoryRuntime
 from workspaces.states import Reason, State, Wanted
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from workspaces.runtimes.base import Endpoint
+    from workspaces.runtimes.memory import MemoryRuntime
 
     Sent = list[tuple[str, tuple[Any, ...]]]
 
@@ -174,13 +174,14 @@ def test_the_next_start_after_a_failure_works_and_forgets_the_error(
     assert _start(again, runtime) is Outcome.DONE
 
 
-def test_a_failed_workspace_can_be_stopped(starting: Workspace, runtime: MemoryRuntime) -> None:
+def test_a_failed_workspace_can_be_stopped_and_its_error_put_away(starting: Workspace, runtime: MemoryRuntime) -> None:
     runtime.refuse = StartRefused("no")
     _start(starting, runtime)
     lifecycle.request_stop(starting, actor=None)
     starting.refresh_from_db()
     assert _stop(starting, runtime) is Outcome.DONE
     assert starting.state == State.STOPPED
+    assert (starting.error_code, starting.error_message) == ("", "")
     assert _history(starting)[-2:] == [("failed", "stopping", "user"), ("stopping", "stopped", "user")]
 
 
@@ -446,9 +447,7 @@ def test_a_restart_during_a_start_changes_nothing(starting: Workspace, user: Any
     assert len(_history(starting)) == 1
 
 
-def test_a_restart_during_a_stop_starts_again_afterwards(
-    running: Workspace, runtime: MemoryRuntime, user: Any
-) -> None:
+def test_a_restart_during_a_stop_starts_again_afterwards(running: Workspace, runtime: MemoryRuntime, user: Any) -> None:
     lifecycle.request_stop(running, actor=user)
     asked = lifecycle.request_restart(user, actor=user)
     _stop(asked, runtime)
@@ -532,9 +531,7 @@ def stopping_idle(running: Workspace, now: datetime) -> Workspace:
     return moved
 
 
-def test_a_heartbeat_just_before_the_end_keeps_the_container(
-    stopping_idle: Workspace, runtime: MemoryRuntime
-) -> None:
+def test_a_heartbeat_just_before_the_end_keeps_the_container(stopping_idle: Workspace, runtime: MemoryRuntime) -> None:
     assert stopping_idle.port is not None
     runtime.heartbeats[stopping_idle.port] = timezone.now()
     assert _stop(stopping_idle, runtime) is Outcome.DONE

@@ -11,11 +11,11 @@ from workspaces import access, lifecycle
 from workspaces.api.representation import represent, rfc3339
 from workspaces.api.serializers import WorkspaceOut
 from workspaces.errors import StartRefused
-from workspaces.models import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from workspaces.models import Workspace
     from workspaces.runtimes.memory import MemoryRuntime
 
 PROMISED = {

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.db import connection
 
 from tests.faults import CannotStop, Interrupted
 from workspaces import access, lifecycle, sweeps, ticket
@@ -36,7 +37,7 @@ def _again(workspace: Workspace) -> Workspace:
 
 
 def _snapshot() -> list[dict[str, Any]]:
-    return list(Workspace.objects.order_by("pk").values())
+    return [dict(row) for row in Workspace.objects.order_by("pk").values()]
 
 
 # --- idle --------------------------------------------------------------------------------------------------------
@@ -53,7 +54,9 @@ def test_a_used_workspace_goes_on(running: Workspace, runtime: MemoryRuntime, no
     assert _again(running).state == State.RUNNING
 
 
-def test_a_heartbeat_that_the_gate_did_not_see_counts(running: Workspace, runtime: MemoryRuntime, now: datetime) -> None:
+def test_a_heartbeat_that_the_gate_did_not_see_counts(
+    running: Workspace, runtime: MemoryRuntime, now: datetime
+) -> None:
     assert running.port is not None
     runtime.heartbeats[running.port] = now + 20 * MINUTE
     assert sweeps.stop_idle(runtime=runtime, now=now + 31 * MINUTE).actions == []
@@ -150,9 +153,7 @@ def admitted(user: Any, now: datetime) -> Workspace:
     return _again(workspace)
 
 
-def test_a_start_that_nobody_finishes_is_given_up(
-    admitted: Workspace, runtime: MemoryRuntime, now: datetime
-) -> None:
+def test_a_start_that_nobody_finishes_is_given_up(admitted: Workspace, runtime: MemoryRuntime, now: datetime) -> None:
     assert sweeps.fail_overdue(runtime=runtime, now=now + timedelta(seconds=70)).actions == []
     report = sweeps.fail_overdue(runtime=runtime, now=now + timedelta(seconds=90))
     assert _actions(report) == [(admitted.user_id, "fail_start")]
@@ -160,9 +161,7 @@ def test_a_start_that_nobody_finishes_is_given_up(
     assert Transition.objects.latest("id").reason == "start_timeout"
 
 
-def test_a_start_that_still_waits_in_the_queue_is_not_overdue(
-    user: Any, runtime: MemoryRuntime, now: datetime
-) -> None:
+def test_a_start_that_still_waits_in_the_queue_is_not_overdue(user: Any, runtime: MemoryRuntime, now: datetime) -> None:
     workspace = lifecycle.request_start(user, actor=user)
     assert sweeps.fail_overdue(runtime=runtime, now=now + timedelta(hours=1)).actions == []
     assert _again(workspace).state == State.STARTING
@@ -341,9 +340,7 @@ def _spec_of(workspace: Workspace, **changes: Any) -> Any:
     return replace(spec, **changes)
 
 
-def test_a_container_without_any_row_is_removed(
-    running: Workspace, runtime: MemoryRuntime, now: datetime
-) -> None:
+def test_a_container_without_any_row_is_removed(running: Workspace, runtime: MemoryRuntime, now: datetime) -> None:
     runtime.stray(_spec_of(running, name="left-over", user_id=10**6))
     report = sweeps.reconcile(runtime=runtime, now=now)
     assert _actions(report) == [(10**6, "remove_orphan")]
@@ -413,29 +410,21 @@ def test_a_row_that_vanishes_during_a_sweep_blocks_nobody(
     make_user: Callable[..., Any], bring_up: Callable[[Any], Workspace], runtime: MemoryRuntime, now: datetime
 ) -> None:
     gone, stays = (bring_up(make_user()) for _ in range(2))
-
-    class Deletes(MemoryRuntime):
-        def health(self, endpoint: Endpoint) -> Any:
-            answer = super().health(endpoint)
-            return replace(answer, last_heartbeat_at=None if endpoint.port == stays.port else now)
-
-    deletes = Deletes()
-    deletes._containers = runtime._containers
+    assert gone.port is not None
+    runtime.heartbeats[gone.port] = now + MINUTE  # so that the sweep writes its clock, and then reads it again
     Workspace.objects.filter(pk=gone.pk).update(last_activity_at=now - 50 * MINUTE)
-    rows = Workspace.objects.idle_since(now + 31 * MINUTE)
-    assert rows.count() == 2
-    original = sweeps.probe_all
+    vanished: list[int] = []
 
-    def probe_then_delete(*args: Any) -> Any:
-        healths = original(*args)
-        gone.user.delete()
-        return healths
+    def vanish_after_the_write(execute: Any, sql: str, *rest: Any) -> Any:
+        answer = execute(sql, *rest)
+        if sql.startswith("UPDATE") and not vanished:
+            vanished.append(gone.user_id)
+            gone.user.delete()
+        return answer
 
-    sweeps.probe_all = probe_then_delete
-    try:
-        report = sweeps.stop_idle(runtime=deletes, now=now + 31 * MINUTE)
-    finally:
-        sweeps.probe_all = original
+    with connection.execute_wrapper(vanish_after_the_write):
+        report = sweeps.stop_idle(runtime=runtime, now=now + 31 * MINUTE)
+    assert vanished
     assert _actions(report) == [(stays.user_id, "stop")]
 
 

@@ -49,7 +49,10 @@ def test_every_task_is_routed_and_limited(name: str) -> None:
     assert task.queue == NAMES[name]
     assert 0 < task.soft_time_limit < task.time_limit < settings.TIMING.visibility_timeout
     long = NAMES[name] == "lifecycle"
-    assert (task.acks_late, bool(task.reject_on_worker_lost)) == (long, True if long else bool(task.reject_on_worker_lost))
+    assert (task.acks_late, bool(task.reject_on_worker_lost)) == (
+        long,
+        True if long else bool(task.reject_on_worker_lost),
+    )
     assert task.ignore_result is (name != "workspaces.read_logs")
 
 
@@ -64,7 +67,7 @@ def test_every_entry_of_the_schedule_names_a_task_and_expires_before_its_next_tu
     entry = settings.CELERY_BEAT_SCHEDULE[name]
     assert entry["task"] in OURS
     assert 0 < entry["options"]["expires"] < entry["schedule"]
-    assert entry["options"]["queue"] == OURS[entry["task"]].queue
+    assert entry["options"]["queue"] == NAMES[entry["task"]]
 
 
 def test_every_sweep_is_in_the_schedule() -> None:

@@ -216,6 +216,8 @@ def _begin_stop(
         changes={
             "wanted": wanted,
             "stop_reason": reason,
+            "error_code": "",  # a stop of what has failed puts the failure away
+            "error_message": "",
             "dispatched_at": now,
             "attempts": 0,
         },

@@ -8,10 +8,11 @@ import pytest
 from django.db import connection
 
 from tests.api.shapes import assert_error
-from workspaces.models import Workspace
 
 if TYPE_CHECKING:
     from rest_framework.test import APIClient
+
+    from workspaces.models import Workspace
 
 pytestmark = pytest.mark.django_db
 KEEP = "/api/v1/code-server/keep"

@@ -158,9 +158,12 @@ def test_a_page_without_a_login_gets_no_stream() -> None:
 def test_the_progress_page_watches_with_the_ticket_alone(user: Any) -> None:
     token = ticket.issue(access.ensure_workspace_for(user), login="", now=timezone.now())
 
+    client = AsyncClient()
+    client.cookies[ticket.COOKIE] = token
+    headers = {"X-Gate-Key": "only-for-tests"}
+
     async def steps() -> None:
-        headers = {"X-Gate-Key": "only-for-tests", "Cookie": f"{ticket.COOKIE}={token}"}
-        stream = Stream(await AsyncClient().get(f"/code/user/{user.pk}/_gunpowder/events", headers=headers))
+        stream = Stream(await client.get(f"/code/user/{user.pk}/_gunpowder/events", headers=headers))
         assert_workspace(await stream.until("workspace"), user=user, state="stopped")
 
     run(steps)

@@ -92,9 +92,7 @@ def test_too_many_transitions_are_429_but_asking_again_is_not(
     assert int(answer["Retry-After"]) == body["detail"]["retry_after"] > 0
 
 
-def test_a_failed_start_is_shown_and_the_next_one_forgets_it(
-    api: APIClient, user: Any, runtime: MemoryRuntime
-) -> None:
+def test_a_failed_start_is_shown_and_the_next_one_forgets_it(api: APIClient, user: Any, runtime: MemoryRuntime) -> None:
     from workspaces.errors import StartRefused
 
     api.post(f"{BASE}/start")
@@ -151,9 +149,7 @@ def test_keeping_says_until_when(api: APIClient, running: Workspace, now: dateti
     assert answer.json()["stops_at"] == answer.json()["keep_until"]
 
 
-@pytest.mark.parametrize(
-    "minutes", [-1, "nan", "inf", "NaN", "-inf", "", None, "soon", [], {}, [5], "9" * 400, 1e300]
-)
+@pytest.mark.parametrize("minutes", [-1, "nan", "inf", "NaN", "-inf", "", None, "soon", [], {}, [5], "9" * 400, 1e300])
 def test_a_senseless_time_to_keep_is_400(api: APIClient, running: Workspace, minutes: Any) -> None:
     body = assert_error(api.post(f"{BASE}/keep", {"minutes": minutes}), 400, "invalid")
     assert "minutes" in body["detail"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,6 +36,10 @@ def settle(workspace: Workspace, runtime: MemoryRuntime) -> Workspace:
         else:
             return workspace
     raise AssertionError(f"the workspace did not settle: {workspace.state}")
+
+
+def _stop(pk: int, *, actor: Any) -> Workspace:
+    return lifecycle.request_stop(Workspace.objects.get(pk=pk), actor=actor)
 
 
 def assert_consistent(workspace: Workspace, runtime: MemoryRuntime) -> None:
@@ -127,17 +132,15 @@ def test_a_stop_during_the_work_of_a_start_wins(user: Any) -> None:
         runtime = MemoryRuntime()
         workspace = lifecycle.request_start(user, actor=user)
         race(
-            lambda w=workspace, r=runtime: lifecycle.perform_start(w.pk, w.generation, runtime=r),
-            lambda w=workspace: lifecycle.request_stop(Workspace.objects.get(pk=w.pk), actor=user),
+            partial(lifecycle.perform_start, workspace.pk, workspace.generation, runtime=runtime),
+            partial(_stop, workspace.pk, actor=user),
         )
         workspace = settle(workspace, runtime)
         assert workspace.state == State.STOPPED
         assert runtime.running_names() == []
 
 
-def test_who_comes_back_while_the_sweep_decides_keeps_the_container(
-    running: Workspace, runtime: MemoryRuntime
-) -> None:
+def test_who_comes_back_while_the_sweep_decides_keeps_the_container(running: Workspace, runtime: MemoryRuntime) -> None:
     long_ago = timezone.now() - timedelta(hours=1)
     Workspace.objects.filter(pk=running.pk).update(connection_at=long_ago, last_activity_at=long_ago)
     seen = Workspace.objects.get(pk=running.pk)
@@ -158,8 +161,8 @@ def test_a_return_and_an_idle_stop_at_once_never_lose_the_return(user: Any) -> N
         now = timezone.now()
         decided_on = Workspace.objects.get(pk=workspace.pk)
         stopped, came_back = race(
-            lambda w=decided_on, n=now: lifecycle.stop_if_quiet(w, reason=Reason.IDLE, now=n),
-            lambda w=workspace, n=now: activity.record_connection(Workspace.objects.get(pk=w.pk), at=n, now=n),
+            partial(lifecycle.stop_if_quiet, decided_on, reason=Reason.IDLE, now=now),
+            partial(activity.record_connection, Workspace.objects.get(pk=workspace.pk), at=now, now=now),
         )
         assert not (stopped is not None and came_back), "both were told that they won"
         lifecycle.request_stop(Workspace.objects.get(pk=workspace.pk), actor=user)
@@ -227,7 +230,7 @@ def test_a_restart_and_a_stop_at_once_end_as_the_last_intent_says(user: Any) -> 
         workspace = settle(lifecycle.request_start(user, actor=user), runtime)
         race(
             lambda: lifecycle.request_restart(user, actor=user),
-            lambda w=workspace: lifecycle.request_stop(Workspace.objects.get(pk=w.pk), actor=user),
+            partial(_stop, workspace.pk, actor=user),
         )
         workspace.refresh_from_db()
         wanted = workspace.wanted

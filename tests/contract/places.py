@@ -46,7 +46,8 @@ def rehash(spec: WorkspaceSpec, **changes: Any) -> WorkspaceSpec:
 class Place(Protocol):
     """One runtime and the hands that act on its containers from outside."""
 
-    runtime: Runtime
+    @property
+    def runtime(self) -> Runtime: ...
 
     def spec(self) -> WorkspaceSpec:
         """A spec for a user whom nobody has used yet."""
@@ -154,8 +155,12 @@ class DockerPlace(_Specs):
         self._runtimes.append(runtime)
         return runtime
 
+    def runtime_of(self, instance: str) -> DockerRuntime:
+        """A worker of the installation `instance`, whose name begins with this place's."""
+        return self._runtime(SOCKET, instance)
+
     def another_instance(self) -> DockerRuntime:
-        return self._runtime(SOCKET, f"{self.instance}-other")
+        return self.runtime_of(f"{self.instance}-other")
 
     def unreachable(self) -> DockerRuntime:
         return self._runtime(str(self.root / "no-engine.sock"), self.instance)
@@ -183,11 +188,19 @@ class DockerPlace(_Specs):
         found: dict[str, Any] = self.engine.inspect_container(name)
         return found
 
+    def labels_of_image(self, image: str) -> dict[str, str]:
+        found: Any = self.engine.inspect_image(image)  # type: ignore[no-untyped-call]  # half typed
+        labels: dict[str, str] = found["Config"]["Labels"] or {}
+        return labels
+
     @contextlib.contextmanager
     def foreign_container(self, name: str) -> Iterator[str]:
         """A container that somebody else made under `name`; yields its id."""
         made = self.engine.create_container(
-            self.image, entrypoint=["sleep", "60"], name=name, labels={"gunpowder.test": os.environ["GUNPOWDER_TEST_ID"]}
+            self.image,
+            entrypoint=["sleep", "60"],
+            name=name,
+            labels={"gunpowder.test": os.environ["GUNPOWDER_TEST_ID"]},
         )
         try:
             yield str(made["Id"])
@@ -213,9 +226,10 @@ class DockerPlace(_Specs):
         for entry in self.ours():
             with contextlib.suppress(NotFound):
                 self.engine.remove_container(entry["Id"], force=True)
-        for instance in (self.instance, f"{self.instance}-other"):
-            with contextlib.suppress(APIError):
-                self.engine.remove_network(naming.network_name(instance))
+        for network in self.engine.networks(filters={"label": [naming.LABEL_INSTANCE]}):
+            if str(network["Labels"][naming.LABEL_INSTANCE]).startswith(self.instance):
+                with contextlib.suppress(APIError):
+                    self.engine.remove_network(network["Id"])
         self.engine.close()
         for runtime in self._runtimes:
             if "_engine" in vars(runtime):  # connected on first use

@@ -426,6 +426,38 @@ class TestEngine:
         assert second.container_id != first.container_id
         lonely.ensure_removed(mine.name)
 
+    def test_first_starts_at_once_make_one_network(self, engine: DockerPlace) -> None:
+        """The engine lets several workers make one name each, and then starts nothing any more."""
+        specs = [engine.spec() for _ in range(4)]
+        instance = f"{specs[0].instance}-fresh"
+        barrier = threading.Barrier(4)
+
+        def start(spec: WorkspaceSpec) -> bool:
+            worker = engine.runtime_of(instance)
+            worker.ping()
+            barrier.wait()
+            return worker.ensure_running(rehash(spec, instance=instance)).alive
+
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            assert list(pool.map(start, specs)) == [True] * 4
+        assert len(engine.engine.networks(names=[f"{instance}-workspaces"])) == 1
+
+    def test_a_second_network_of_the_name_is_healed(self, engine: DockerPlace) -> None:
+        spec = engine.spec()
+        engine.runtime.ensure_running(spec)
+        engine.engine.create_network(f"{spec.instance}-workspaces", labels={"gunpowder.instance": spec.instance})
+        engine.runtime.ensure_removed(spec.name)
+        assert engine.runtime.ensure_running(spec).alive
+        assert len(engine.engine.networks(names=[f"{spec.instance}-workspaces"])) == 1
+
+    def test_a_network_whose_name_only_ends_like_ours_is_not_ours(self, engine: DockerPlace) -> None:
+        spec = engine.spec()
+        instance = f"{spec.instance}-short"
+        engine.engine.create_network(
+            f"{spec.instance}-long-{instance}-workspaces", labels={"gunpowder.instance": instance}
+        )
+        assert engine.runtime_of(instance).ensure_running(rehash(spec, instance=instance)).alive
+
     def test_the_log_is_the_containers_last_lines(self, engine: DockerPlace) -> None:
         spec = engine.spec()
         engine.runtime.ensure_running(spec)
@@ -474,7 +506,7 @@ class TestEngine:
         assert config["User"] == "1000:1000"
         assert config["StopSignal"] == "SIGTERM"
         assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}}
-        from_image = engine.engine.inspect_image(spec.image)["Config"]["Labels"] or {}
+        from_image = engine.labels_of_image(spec.image)
         assert config["Labels"] == from_image | {
             "gunpowder.workspace": str(spec.user_id),
             "gunpowder.instance": spec.instance,

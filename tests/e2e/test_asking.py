@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +10,8 @@ from websockets.exceptions import ConnectionClosed
 from tests.e2e.stack import ASSET, NAVIGATION, SESSION, TICKET, Person, Stack, eventually, is_editor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import httpx
 
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack")]
@@ -131,9 +132,7 @@ def test_the_way_through_the_log_in_to_somebody_elses_editor_ends_at_404(alice: 
 
 
 @others
-def test_nothing_but_a_page_starts_an_editor(
-    carol: Person, method: str, tail: str, headers: dict[str, str]
-) -> None:
+def test_nothing_but_a_page_starts_an_editor(carol: Person, method: str, tail: str, headers: dict[str, str]) -> None:
     answer = carol.editor(tail, headers=headers, method=method)
     expect_error(answer, 503, method=method)
     assert int(answer.headers["retry-after"]) >= 1
@@ -177,7 +176,12 @@ def test_a_websocket_must_come_from_our_own_pages(alice: Person) -> None:
     """The browser sends the ticket along wherever the page came from."""
     port = alice.stack.port
     assert alice.handshake(**alice.cookie, Origin=f"http://127.0.0.1:{port}") == 101
-    for origin in ("http://evil.example", f"http://127.0.0.1:{port + 1}", "null", f"http://127.0.0.1:{port}.evil.example"):
+    for origin in (
+        "http://evil.example",
+        f"http://127.0.0.1:{port + 1}",
+        "null",
+        f"http://127.0.0.1:{port}.evil.example",
+    ):
         assert alice.handshake(**alice.cookie, Origin=origin) == 403, origin
 
 

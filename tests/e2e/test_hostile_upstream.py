@@ -187,7 +187,13 @@ def test_a_handshake_tells_the_container_no_more(mallory: Person) -> None:
 
 @pytest.mark.parametrize("upgrade", ["h2c", "websocket, h2c", "TLS/1.0", "x"])
 def test_no_other_upgrade_is_passed_on(mallory: Person, upgrade: str) -> None:
-    headers = {**ASSET, **mallory.cookie, "Connection": "Upgrade, HTTP2-Settings", "Upgrade": upgrade, "HTTP2-Settings": "AA"}
+    headers = {
+        **ASSET,
+        **mallory.cookie,
+        "Connection": "Upgrade, HTTP2-Settings",
+        "Upgrade": upgrade,
+        "HTTP2-Settings": "AA",
+    }
     heard = told(mallory.anonymous.get(f"{mallory.path}echo", headers=headers))["headers"]
     assert "upgrade" not in heard
     assert heard.get("connection", "close") in {"close", "keep-alive"}
@@ -202,7 +208,9 @@ def test_a_header_that_acts_on_our_origin_does_not_come_out(mallory: Person, nam
     assert name.lower() not in answer.headers
 
 
-@pytest.mark.parametrize("target", ["/_gate", "/_explain", "/_error/json/400", "/login", "/static/workspaces/home.js", "@explain"])
+@pytest.mark.parametrize(
+    "target", ["/_gate", "/_explain", "/_error/json/400", "/login", "/static/workspaces/home.js", "@explain"]
+)
 def test_a_container_sends_nobody_to_an_inner_place(mallory: Person, target: str) -> None:
     for headers in (ASSET, NAVIGATION):
         answer = mallory.editor(f"answer?{httpx.QueryParams({'X-Accel-Redirect': target})}", headers=headers)
@@ -212,10 +220,10 @@ def test_a_container_sends_nobody_to_an_inner_place(mallory: Person, target: str
 
 @pytest.mark.parametrize("buffering", ["", "X-Accel-Buffering=yes"])
 def test_a_stream_is_not_held_back(mallory: Person, buffering: str) -> None:
-    arrived: list[float] = []
-    with mallory.anonymous.stream("GET", f"{mallory.path}stream?{buffering}", headers={**ASSET, **mallory.cookie}) as answer:
-        for _ in answer.iter_raw():
-            arrived.append(time.monotonic())
+    with mallory.anonymous.stream(
+        "GET", f"{mallory.path}stream?{buffering}", headers={**ASSET, **mallory.cookie}
+    ) as answer:
+        arrived = [time.monotonic() for _ in answer.iter_raw()]
     assert len(arrived) >= 4, "the chunks came in one piece"
     assert arrived[-1] - arrived[0] > 0.8
 
@@ -230,7 +238,9 @@ def test_a_large_upload_arrives_whole(mallory: Person, chunked: bool) -> None:  
 
 def test_an_upload_that_may_not_in_is_refused_without_being_read(mallory: Person) -> None:
     """It would land in nginx's own small /tmp."""
-    head = f"POST {mallory.path}upload HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {2**40}\r\n\r\n"
+    head = (
+        f"POST {mallory.path}upload HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {2**40}\r\n\r\n"
+    )
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", mallory.stack.port), timeout=10) as connection:
         connection.sendall(head.encode())

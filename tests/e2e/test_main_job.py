@@ -112,7 +112,9 @@ def test_a_log_out_closes_the_editor(stack: Stack, alice: Person, page: Page) ->
     log_in(page, alice)
     page.goto(f"{stack.url}{alice.path}")
     wait_for_workbench(page)
-    (ticket,) = [cookie["value"] for cookie in page.context.cookies(f"{stack.url}{alice.path}") if cookie["name"] == TICKET]
+    (ticket,) = [
+        cookie["value"] for cookie in page.context.cookies(f"{stack.url}{alice.path}") if cookie["name"] == TICKET
+    ]
     old = {"Cookie": f"{TICKET}={ticket}"}
     asset = f"{alice.path}_static/out/browser/serviceWorker.js"
     assert alice.anonymous.get(asset, headers={**ASSET, **old}).status_code != 401
@@ -136,7 +138,9 @@ def test_a_changed_limit_replaces_the_container_and_keeps_everything(stack: Stac
     person = stack.add_user()
     person.start_and_wait()
     person.leave_mark()
-    person.shell(f"""mkdir -p "$(dirname {SETTINGS})" && echo '{{}}' > {SETTINGS} && echo remember >> ~/.bash_history""")
+    person.shell(
+        f"""mkdir -p "$(dirname {SETTINGS})" && echo '{{}}' > {SETTINGS} && echo remember >> ~/.bash_history"""
+    )
     before = person.inspect()
     try:
         # Workers build the containers, so theirs is the setting that counts.

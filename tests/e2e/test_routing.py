@@ -193,7 +193,8 @@ def test_figures_are_for_the_inner_network(stack: Stack) -> None:
 
 def test_errors_that_nginx_makes_under_api_have_the_one_shape(stack: Stack) -> None:
     big = b"x" * (2 * 2**20)
-    head = f"POST /api/v1/auth/token HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {len(big)}\r\n\r\n"
+    head = "POST /api/v1/auth/token HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+    head += f"Content-Length: {len(big)}\r\n\r\n"
     answers = {
         413: RawAnswer(stack.raw(head.encode() + big)),
         414: ask(stack, "/api/v1/" + "a" * 20_000, {}),
@@ -221,4 +222,8 @@ def test_a_host_that_is_not_ours_is_refused_everywhere(stack: Stack, alice: Pers
         answer = ask(stack, path, {**NAVIGATION, **alice.cookie, "Host": "evil.example"})
         assert answer.status == 400, f"{path}: {answer}"
         assert alice.mark.encode() not in answer.body
-    assert set(json.loads(ask(stack, "/api/v1/auth/me", {"Host": "evil.example"}).body)) == {"code", "message", "detail"}
+    assert set(json.loads(ask(stack, "/api/v1/auth/me", {"Host": "evil.example"}).body)) == {
+        "code",
+        "message",
+        "detail",
+    }

@@ -125,7 +125,11 @@ def test_from_inside_nothing_of_others_is_reachable(alice: Person, bob: Person, 
         (bob.container, 8080),
         ("127.0.0.1", bob.own_port),
         ("127.0.0.1", alice.own_port),
-        *((gateway, port) for gateway in gateways for port in (bob.own_port, alice.own_port, 5432, 6379, 8000, 2375, 2376)),
+        *(
+            (gateway, port)
+            for gateway in gateways
+            for port in (bob.own_port, alice.own_port, 5432, 6379, 8000, 2375, 2376)
+        ),
         *((address, port) for address in inner for port in (8000, 5432, 6379)),
     ]
     # The own editor answers, so the probe is able to see something.

@@ -12,9 +12,7 @@ NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 ASSET = {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "script"}
 
 
-def explain(
-    client: Client, user_id: object, *, uri: str | None = None, method: str = "GET", **headers: str
-) -> Any:
+def explain(client: Client, user_id: object, *, uri: str | None = None, method: str = "GET", **headers: str) -> Any:
     """What nginx asks when the gate said no; `headers` are the browser's."""
     described = {
         **KEY,

@@ -100,11 +100,10 @@ def test_planted_cookies_before_the_real_one_do_not_lock_its_owner_out(
 
 
 @pytest.mark.parametrize(
-    "origin", ["http://evil.example", "null", "", "http://testserver.evil.example", "http://testserver:81", "testserver"]
+    "origin",
+    ["http://evil.example", "null", "", "http://testserver.evil.example", "http://testserver:81", "testserver"],
 )
-def test_a_page_of_another_origin_opens_no_websocket(
-    running: Workspace, with_ticket: WithTicket, origin: str
-) -> None:
+def test_a_page_of_another_origin_opens_no_websocket(running: Workspace, with_ticket: WithTicket, origin: str) -> None:
     client = with_ticket(running.user)
     assert_closed(ask_gate(client, running.user_id, Origin=origin, **WEBSOCKET), 401)
     refused = explain(client, running.user_id, uri=f"/code/user/{running.user_id}/ws", Origin=origin, **WEBSOCKET)
@@ -283,9 +282,7 @@ def test_an_editor_that_runs_but_does_not_answer_is_looked_at_now(
     assert (other.status_code, other.json()["code"]) == (503, "workspace_unreachable")
 
 
-def test_a_browser_without_scripts_sees_a_failure_instead_of_repeating_it(
-    user: Any, with_ticket: WithTicket
-) -> None:
+def test_a_browser_without_scripts_sees_a_failure_instead_of_repeating_it(user: Any, with_ticket: WithTicket) -> None:
     client = with_ticket(user)
     Workspace.objects.filter(user=user).update(state="failed", error_code="oom", error_message="It ran out.")
     response = explain(client, user.pk, uri=f"/code/user/{user.pk}/?gunpowder=look", **NAVIGATION)

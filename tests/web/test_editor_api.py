@@ -50,7 +50,7 @@ def test_a_start_of_what_runs_is_a_200(running: Workspace, with_ticket: WithTick
 
 def test_under_tls_the_cookie_is_secure_and_the_origin_too(user: Any, with_ticket: WithTicket) -> None:
     client = with_ticket(user)
-    tls = {**KEY, "X-Forwarded-Proto": "https"}
+    tls = {**KEY, "Host": "testserver", "X-Forwarded-Proto": "https"}
     response = client.post(path(user.pk, "start"), headers={**tls, "Origin": "https://testserver"})
     assert response.cookies[ticket.COOKIE]["secure"]
     assert_error(client.post(path(user.pk, "start"), headers={**tls, "Origin": "http://testserver"}), 403)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import pytest
+from django.contrib.sessions.backends.db import SessionStore
 from django.test import Client
 from django.utils import timezone
 
@@ -60,7 +61,7 @@ def test_a_refused_login_says_one_sentence_and_keeps_the_name(
     assert response.status_code == 200
     assert 'role="alert"' in page
     assert not name or f'value="{name}"' in page
-    assert word not in {"pw-mallory"} or word not in page
+    assert "pw-mallory" not in page
     assert ("do not belong to an active account" in page) is bool(name)
 
 
@@ -73,7 +74,9 @@ def test_a_strange_name_is_refused_like_any_other(browser: Client, user: Any, na
 
 
 def test_too_many_logins_from_one_address_must_wait(browser: Client, user: Any) -> None:
-    statuses = [submit(browser, "/login", username="alice", password="no").status_code for _ in range(61)]
+    statuses: list[int] = []
+    while len(statuses) < 200 and 429 not in statuses:
+        statuses.append(submit(browser, "/login", username="alice", password="no").status_code)
     assert statuses[:30] == [200] * 30
     response = log_in(browser)
     assert response.status_code == 429
@@ -159,11 +162,12 @@ def test_a_form_of_a_foreign_origin_is_refused(browser: Client, user: Any) -> No
     assert browser.post("/login", fields, headers={"Origin": "http://evil.example"}).status_code == 403
 
 
-def test_a_login_changes_the_sessions_name(browser: Client, user: Any) -> None:
+def test_a_session_that_was_planted_before_the_login_is_not_the_one_after_it(browser: Client, user: Any) -> None:
+    planted = SessionStore()
+    planted.create()
+    browser.cookies["gunpowder_session"] = str(planted.session_key)
     log_in(browser)
-    first = browser.cookies["gunpowder_session"].value
-    log_in(browser)
-    assert browser.cookies["gunpowder_session"].value != first
+    assert browser.cookies["gunpowder_session"].value != planted.session_key
     assert browser.cookies["gunpowder_session"]["httponly"]
     assert browser.cookies["gunpowder_session"]["samesite"] == "Lax"
 
@@ -265,13 +269,17 @@ def test_programs_get_errors_as_json(browser: Client, user: Any) -> None:
 
 
 def test_an_error_of_ours_says_nothing_about_itself(browser: Client, user: Any, settings: Any) -> None:
+    browser.force_login(user)
     browser.raise_request_exception = False
-    settings.SESSION_ENGINE = "no.such.module"
-    for path, text in {"/": "Something went wrong on our side", "/api/v1/auth/me": "server_error"}.items():
-        response = browser.get(path)
-        assert response.status_code == 500
-        assert text in response.content.decode()
-        assert "no.such.module" not in response.content.decode()
+    settings.ENV = None  # what a bug looks like
+    page = browser.get("/")
+    assert page.status_code == 500
+    assert "Something went wrong on our side" in page.content.decode()
+    answer = browser.get("/api/v1/code-server/status")
+    assert_error(answer, 500, "server_error")
+    for response in (page, answer):
+        assert "container_prefix" not in response.content.decode()
+        assert "Traceback" not in response.content.decode()
 
 
 @pytest.mark.parametrize("path", ["/login", "/", "/nowhere", "/api/v1/auth/me", "/api/v1/docs", "/admin/login/"])

@@ -19,7 +19,7 @@ from rest_framework_simplejwt.tokens import RefreshToken, UntypedToken
 
 from workspaces import ticket
 from workspaces.api import serializers
-from workspaces.api.authentication import BearerAuthentication
+from workspaces.api.authentication import BearerAuthentication, user_id_of
 from workspaces.api.throttles import LoginThrottle
 from workspaces.cookies import clear_ticket
 
@@ -42,7 +42,7 @@ def _active_user(token: Any) -> Any:
 def _parse_refresh(text: str) -> RefreshToken:
     try:
         return RefreshToken(text)  # type: ignore[arg-type]  # the stubs ask for a Token, the class takes its text
-    except TokenError:
+    except (TokenError, KeyError):  # simplejwt takes the claim `jti` for granted
         raise AuthenticationFailed("The token is invalid or has expired.", code="token_not_valid") from None
 
 
@@ -143,7 +143,8 @@ class LogoutView(_Open):
             _kill(refresh)
         ticket.revoke_login(f"jwt:{refresh.get('login', '')}", now=timezone.now())
         response = Response(status=204)
-        clear_ticket(response, user_id=int(refresh["user_id"]))
+        if (user_id := user_id_of(refresh)) is not None:
+            clear_ticket(response, user_id=user_id)
         return response
 
 

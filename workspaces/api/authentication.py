@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 MAX_TOKEN_LENGTH = 8192
 
 
+def user_id_of(token: Token) -> int | None:
+    """The id that a token names; None for what no column of ids could hold."""
+    claim = str(token.get("user_id"))
+    return int(claim) if claim.isascii() and claim.isdigit() and len(claim) <= 18 else None  # noqa: PLR2004 - bigint
+
+
 class BearerAuthentication(JWTAuthentication):
     def authenticate(self, request: Request) -> tuple[Any, Token] | None:
         if len(request.headers.get("Authorization", "")) > MAX_TOKEN_LENGTH:
@@ -24,8 +30,7 @@ class BearerAuthentication(JWTAuthentication):
 
     def get_user(self, validated_token: Token) -> Any:
         """The token's user; a deleted one, or an id that is no number, is a 401 and never a 500."""
-        claim = validated_token.get("user_id")
-        if not str(claim).isascii() or not str(claim).isdigit() or len(str(claim)) > 18:  # noqa: PLR2004 - bigint
+        if user_id_of(validated_token) is None:
             raise AuthenticationFailed("The token names no user.", code="token_not_valid")
         try:
             return super().get_user(validated_token)

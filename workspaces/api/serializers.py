@@ -49,10 +49,12 @@ class WorkspaceOut(serializers.Serializer[Any]):
 
 class KeepIn(serializers.Serializer[Any]):
     # A decimal, because a float may be NaN; of any length, because 1/3 of a minute is one.
-    minutes = serializers.DecimalField(max_digits=None, decimal_places=None, min_value=0, coerce_to_string=False)
+    minutes = serializers.DecimalField(
+        max_digits=None, decimal_places=None, min_value=0, max_value=1_000_000, coerce_to_string=False
+    )
 
     def validate_minutes(self, value: Decimal) -> Decimal:
-        """More than is allowed is cut, not refused, and before it is too large for a duration."""
+        """More than is allowed is cut; only the absurd is refused."""
         return min(value, Decimal(conf.MAX_KEEP.total_seconds()) / 60)
 
 

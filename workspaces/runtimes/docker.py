@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -29,8 +30,10 @@ logger = structlog.get_logger(__name__)
 
 # Seconds for one answer of the engine; a busy one takes many times its usual 0.2 s for a start.
 ENGINE_TIMEOUT = 20
-# Two workers may create the same name at once: one wins, the others look again.
-NAME_CONFLICT_ROUNDS = 4
+# Two workers may create the same name at once: one wins, the others look again. The engine reserves the name before
+# it can show the container, so they look after a moment; a busy engine needs more than one.
+NAME_CONFLICT_ROUNDS = 6
+NAME_CONFLICT_PAUSE = 0.05
 HTTP_CONFLICT = 409
 
 _REFUSALS: tuple[tuple[str, str, str], ...] = (
@@ -46,6 +49,7 @@ _REFUSALS: tuple[tuple[str, str, str], ...] = (
     ),
     ("cannot allocate memory", "no_memory", "The host has no memory left. Try again later."),
 )
+_AMBIGUOUS = "is ambiguous"
 _PORT_TAKEN = ("port is already allocated", "address already in use")
 
 
@@ -66,11 +70,12 @@ class DockerRuntime:
 
     def ensure_running(self, spec: WorkspaceSpec) -> Observation:
         self._folders.ensure(spec.user_id)
-        for _ in range(NAME_CONFLICT_ROUNDS):
+        for attempt in range(NAME_CONFLICT_ROUNDS):
             there = self._inspect(spec.name)
             if there is None:
-                if not self._create(spec):
-                    continue  # somebody else created the name meanwhile
+                if not self._create(spec):  # somebody else has the name meanwhile
+                    time.sleep(NAME_CONFLICT_PAUSE * 2**attempt)
+                    continue
                 self._start(spec, fresh=True)
                 return self.observe(spec.name)
             seen = from_inspect(spec.name, there, instance=self._instance)
@@ -249,26 +254,55 @@ class DockerRuntime:
     def _start(self, spec: WorkspaceSpec, *, fresh: bool) -> None:
         """Start it. A port conflict or a failed first start leaves a corpse behind, which is removed here."""
         try:
-            with _asking("start a container"):
-                self._engine.start(spec.name)
+            self._ask_to_start(spec.name)
         except APIError as error:
             refusal = _refusal(error)
             if fresh or isinstance(refusal, PortTaken):
                 self.ensure_removed(spec.name)
             raise refusal from error
 
+    def _ask_to_start(self, name: str) -> None:
+        for last in (False, False, True):
+            try:
+                with _asking("start a container"):
+                    self._engine.start(name)
+            except APIError as error:
+                if last or _AMBIGUOUS not in _explanation(error).lower():
+                    raise
+                self._ensure_network()  # another worker has just made a second one
+            else:
+                return
+
     def _ensure_network(self) -> None:
-        name = naming.network_name(self._instance)
+        """Make the workspaces' network exist, once: of one name with two networks the engine starts nothing."""
         try:
             with _asking("find the network"):
-                if self._engine.networks(names=[name]):
-                    return
-                self._engine.create_network(**network_config(self._instance))
+                found = self._networks()
+                if not found:
+                    self._engine.create_network(**network_config(self._instance))
+                    found = self._networks()
+                # The engine's own check for duplicates does not stop two workers at once. The first one stays.
+                for surplus in found[1:]:
+                    self._remove_network(surplus)
         except APIError as error:
             if error.status_code != HTTP_CONFLICT:  # another worker made it meanwhile
                 raise StartRefused(
                     f"The workspaces' network could not be made: {_explanation(error)}", code="network_failed"
                 ) from error
+
+    def _networks(self) -> list[str]:
+        """Ids of the networks with exactly our name (the engine's filter finds parts of names too), oldest first."""
+        name = naming.network_name(self._instance)
+        found = [network for network in self._engine.networks(names=[name]) if network["Name"] == name]
+        return [str(network["Id"]) for network in sorted(found, key=lambda n: (n["Created"], n["Id"]))]
+
+    def _remove_network(self, identifier: str) -> None:
+        try:
+            self._engine.remove_network(identifier)
+        except NotFound:
+            return
+        except APIError as error:  # something is connected to it: for an administrator to look at
+            logger.warning("network_not_removed", network=identifier, why=_explanation(error))
 
 
 @contextmanager
