@@ -88,6 +88,10 @@ check_settings() {
     if ! [[ "$port" =~ ^[1-9][0-9]{0,4}$ ]] || [ "$port" -gt 65535 ]; then
         die "GUNPOWDER_PORT cannot be '$port'." "It must be a port number, 1 to 65535." "For example: GUNPOWDER_PORT=8080"
     fi
+    if [ "$port" -lt "$(cat /proc/sys/net/ipv4/ip_unprivileged_port_start 2>/dev/null || echo 1024)" ]; then
+        die "GUNPOWDER_PORT cannot be $port on this machine." "nginx runs without the right to open ports below $(cat /proc/sys/net/ipv4/ip_unprivileged_port_start)." \
+            "Choose a higher port, for example GUNPOWDER_PORT=8080, or: sysctl net.ipv4.ip_unprivileged_port_start=$port"
+    fi
     root=$(value GUNPOWDER_WORKSPACE_ROOT /x)
     [[ "$root" == /* && "$root" != *:* ]] ||
         die "GUNPOWDER_WORKSPACE_ROOT cannot be '$root'." "It must be an absolute path without a colon." "For example: GUNPOWDER_WORKSPACE_ROOT=/srv/workspaces"
@@ -109,6 +113,7 @@ write_override() {
         for name in $(setting_names); do
             case $name in
                 GUNPOWDER_WORKSPACE_ROOT) printf '  %s: %s\n' "$name" "$(quoted "$root")" ;;
+                GUNPOWDER_PUBLIC_SCHEME) printf '  %s: %s\n' "$name" "$(quoted "$(value GUNPOWDER_PUBLIC_SCHEME http)")" ;;
                 GUNPOWDER_PORT) printf '  %s: %s\n' "$name" "$(quoted "$(value GUNPOWDER_PORT 8080)")" ;;
                 DATABASE_URL) printf '  %s: %s\n' "$name" "$(quoted "$(value DATABASE_URL 'postgres://gunpowder@/gunpowder?host=/run/postgresql')")" ;;
                 REDIS_URL) printf '  %s: %s\n' "$name" "$(quoted "$(value REDIS_URL unix:///run/redis/redis.sock)")" ;;
@@ -124,8 +129,9 @@ write_override() {
         done
         printf '  worker:\n    image: %s\n    environment: *environment\n    volumes:\n' "$(quoted "${tag[GUNPOWDER_APP_IMAGE]}")"
         printf '      - %s\n' "$(quoted "$(docker_socket):/var/run/docker.sock")" "$(quoted "$root:/app/workspace")"
-        printf '  nginx:\n    image: %s\n    environment:\n      GUNPOWDER_PORT: %s\n' \
-            "$(quoted "${tag[GUNPOWDER_NGINX_IMAGE]}")" "$(quoted "$(value GUNPOWDER_PORT 8080)")"
+        printf '  nginx:\n    image: %s\n    environment:\n      GUNPOWDER_PORT: %s\n      GUNPOWDER_PUBLIC_SCHEME: %s\n' \
+            "$(quoted "${tag[GUNPOWDER_NGINX_IMAGE]}")" "$(quoted "$(value GUNPOWDER_PORT 8080)")" \
+            "$(quoted "$(value GUNPOWDER_PUBLIC_SCHEME http)")"
     )
     if [ -f "$OVERRIDE" ] && [ "$text" = "$(cat "$OVERRIDE")" ]; then
         say "docker-compose.override.yml is up to date"

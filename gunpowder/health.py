@@ -23,13 +23,19 @@ if TYPE_CHECKING:
 FRESH = timedelta(seconds=60)
 
 
+_UNKNOWN: dict[str, dict[str, Any]] = {
+    name: {"ok": False, "message": "Unknown: the database does not answer."} for name in ("worker", "runtime")
+}
+
+
 def healthz(_: HttpRequest) -> JsonResponse:
     return JsonResponse({"status": "ok"})
 
 
 def readyz(_: HttpRequest) -> JsonResponse:
     """503 names what does not answer; the workers' rows speak for broker consumption and runtime."""
-    checks = {"database": _database(), "broker": _broker(), **_workers()}
+    database = _database()
+    checks = {"database": database, "broker": _broker(), **(_workers() if database["ok"] else _UNKNOWN)}
     ready = all(check["ok"] for check in checks.values())
     return JsonResponse({"status": "ok" if ready else "unavailable", "checks": checks}, status=200 if ready else 503)
 
@@ -68,11 +74,7 @@ def _broker() -> dict[str, Any]:
 
 def _workers() -> dict[str, dict[str, Any]]:
     """One of each kind must have stamped lately: starts without sweeps, or sweeps without starts, is not ready."""
-    try:
-        beats = list(WorkerBeat.objects.filter(at__gt=timezone.now() - FRESH))
-    except (DatabaseError, PoolTimeout):
-        unknown = {"ok": False, "message": "Unknown: the database does not answer."}
-        return {"worker": unknown, "runtime": unknown}
+    beats = list(WorkerBeat.objects.filter(at__gt=timezone.now() - FRESH))
     kinds = {beat.name.split("@")[0] for beat in beats}
     missing = sorted({"lifecycle", "sweeps"} - kinds)
     worker: dict[str, Any] = {"ok": not missing}

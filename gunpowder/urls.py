@@ -1,7 +1,10 @@
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
+from django.views.generic import RedirectView
 
 from gunpowder import health
+from workspaces.api.missing import missing
+from workspaces.web import views
 from workspaces.web.gate import gate
 
 admin.site.site_header = "Gunpowder"
@@ -13,8 +16,13 @@ urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
     path("metrics", health.metrics),
+    # One log-in and one log-out for all: throttled, and ending editor sessions as well.
+    path("admin/login/", views.admin_login),
+    path("admin/logout/", views.logout),
+    path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),
     path("api/v1/", include("workspaces.api.urls")),
+    re_path(r"^api(?:/.*)?$", missing),
     path("", include("workspaces.web.urls")),
 ]
 

@@ -207,3 +207,18 @@ def test_what_a_container_said_cannot_become_markup(admin: Client, running: Work
     )
     for path in (LIST, f"{LIST}{running.pk}/change/"):
         assert "<script>alert" not in admin.get(path).content.decode()
+
+
+def test_logging_out_of_the_admin_ends_the_editor_sessions_too(staff: Any, client: Any) -> None:
+    client.force_login(staff)
+    answer = client.post("/api/v1/code-server/start")
+    token = answer.cookies["gunpowder_ticket"].value
+    assert ticket.find_valid([token], now=timezone.now())
+    assert client.post("/admin/logout/").status_code == 302
+    assert not ticket.find_valid([token], now=timezone.now())
+
+
+def test_the_admin_has_no_log_in_of_its_own(client: Any, user: Any) -> None:
+    assert client.get("/admin/login/?next=/admin/").headers["Location"] == "/login?next=%2Fadmin%2F"
+    client.force_login(user)
+    assert client.get("/admin/login/?next=/admin/").status_code == 403

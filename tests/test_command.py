@@ -179,7 +179,7 @@ def test_an_engine_that_does_not_answer_is_an_error_and_changes_nothing(
     running: Workspace, runtime: MemoryRuntime, words: list[str]
 ) -> None:
     runtime.reachable = False
-    with pytest.raises(CommandError, match="does not answer"):
+    with pytest.raises(CommandError, match="not to answer"):
         run(*words)
     running.refresh_from_db()
     assert running.state == "running"

@@ -685,3 +685,24 @@ def test_a_row_that_moved_on_is_not_settled(running: Workspace, now: datetime) -
 
 def test_the_runtime_of_the_tests_is_the_configured_one(runtime: MemoryRuntime) -> None:
     assert conf.runtime() is runtime
+
+
+def test_a_start_that_was_finished_meanwhile_is_not_given_up(running: Workspace, runtime: MemoryRuntime) -> None:
+    stale = Workspace.objects.get(pk=running.pk)
+    stale.state = State.STARTING  # as a sweep read it before the start was finished
+    outcome = lifecycle.fail_start(stale, runtime=runtime, code="start_timeout", message="Too late.")
+    assert outcome is Outcome.STALE
+    assert runtime.running_names() == [running.container]
+
+
+def test_a_workspace_that_somebody_works_on_is_not_called_unhealthy(
+    running: Workspace, runtime: MemoryRuntime, now: datetime
+) -> None:
+    Workspace.objects.filter(pk=running.pk).update(generation=running.generation + 1)
+    assert lifecycle.settle_unhealthy(running, runtime=runtime, now=now) is None
+    assert runtime.running_names() == [running.container]
+
+
+def test_one_killed_process_of_earlier_is_no_reason_for_a_polite_stop_of_today() -> None:
+    ended = Observation(name="x", phase=Phase.EXITED, exit_code=143, out_of_memory=True)
+    assert lifecycle.explain_end(ended)[0] is Reason.EXITED

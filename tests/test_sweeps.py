@@ -7,7 +7,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.contrib.sessions.models import Session
 from django.db import connection
+from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
 from tests.faults import CannotStop, Interrupted
 from workspaces import access, lifecycle, sweeps, ticket
@@ -495,7 +497,16 @@ def test_the_purge_deletes_what_nobody_can_use_and_no_more(user: Any, now: datet
         PortRest.objects.create(port=port, user_id=1, released_at=moment)
     for name, moment in (("old", old), ("fresh", fresh)):
         WorkerBeat.objects.create(name=name, at=moment)
+    for key, moment in (("old", old), ("fresh", now + timedelta(hours=1))):
+        Session.objects.create(session_key=key, session_data="", expire_date=moment)
+        OutstandingToken.objects.create(user=user, jti=key, token=key, created_at=old, expires_at=moment)
     report = sweeps.purge_expired(now=now)
-    assert {action["action"]: action["count"] for action in report.actions} == {"tickets": 1, "ports": 1, "workers": 1}
+    assert {action["action"]: action["count"] for action in report.actions} == {
+        "tickets": 1,
+        "tokens": 1,
+        "sessions": 1,
+        "ports": 1,
+        "workers": 1,
+    }
     assert (Ticket.objects.get().login, PortRest.objects.get().port) == ("b", 9002)
     assert str(WorkerBeat.objects.get()) == "fresh"

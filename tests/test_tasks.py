@@ -35,6 +35,7 @@ NAMES = {
     "workspaces.sample_usage": "sweeps",
     "workspaces.purge_expired": "sweeps",
     "workspaces.read_logs": "sweeps",
+    "workspaces.run_for_operator": "sweeps",
     "workspaces.beat": "sweeps",
 }
 
@@ -53,7 +54,7 @@ def test_every_task_is_routed_and_limited(name: str) -> None:
         long,
         True if long else bool(task.reject_on_worker_lost),
     )
-    assert task.ignore_result is (name != "workspaces.read_logs")
+    assert task.ignore_result is (name not in {"workspaces.read_logs", "workspaces.run_for_operator"})
 
 
 def test_a_start_may_take_its_timeout_and_clean_up_before_its_limit() -> None:
@@ -71,7 +72,9 @@ def test_every_entry_of_the_schedule_names_a_task_and_expires_before_its_next_tu
 
 
 def test_every_sweep_is_in_the_schedule() -> None:
-    sweeps = set(NAMES) - {f"workspaces.{name}" for name in ("start", "stop", "check", "read_logs", "beat")}
+    sweeps = set(NAMES) - {
+        f"workspaces.{name}" for name in ("start", "stop", "check", "read_logs", "run_for_operator", "beat")
+    }
     assert {entry["task"] for entry in settings.CELERY_BEAT_SCHEDULE.values()} == sweeps
 
 

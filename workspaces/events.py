@@ -62,13 +62,14 @@ class _Hub:
 
     async def _poll(self) -> None:
         while self._watchers:
+            asked = list(self._watchers)  # who comes while the database answers is for the next look
             try:
-                found = await sync_to_async(_load, thread_sensitive=False)({w.user_id for w in self._watchers})
+                found = await sync_to_async(_load, thread_sensitive=False)({w.user_id for w in asked})
             except (DatabaseError, PoolTimeout) as error:
                 logger.warning("events_paused", error=type(error).__name__)
                 await asyncio.sleep(1)
                 continue
-            for watcher in list(self._watchers):
+            for watcher in asked:
                 now = found.get(watcher.user_id)
                 if now is None:
                     watcher.closed = True

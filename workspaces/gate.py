@@ -30,6 +30,7 @@ class Answer:
     outcome: Outcome
     workspace: Workspace | None = None
     login: str = ""
+    first_issued_at: datetime | None = None
 
     @property
     def own(self) -> bool:
@@ -46,6 +47,7 @@ def decide(*, user_id: int, tokens: Iterable[str], now: datetime) -> Answer:
                 outcome=Outcome.OPEN if running else Outcome.NOT_RUNNING,
                 workspace=candidate.workspace,
                 login=candidate.login,
+                first_issued_at=candidate.first_issued_at,
             )
     return Answer(outcome=Outcome.NOT_YOURS if valid else Outcome.NO_TICKET)
 

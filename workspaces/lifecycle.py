@@ -46,6 +46,8 @@ PORT_ATTEMPTS = 10
 MAX_ATTEMPTS = 5
 # Exit codes of a process that was told to end: SIGINT, SIGKILL, SIGTERM. Nobody's crash.
 TOLD_TO_END = frozenset({0, 130, 137, 143})
+# The kernel ends for memory by SIGKILL, so these cannot be that.
+TOLD_POLITELY = frozenset({0, 130, 143})
 
 
 class Outcome(StrEnum):
@@ -560,7 +562,8 @@ def explain_end(seen: Observation) -> tuple[Reason, str, str]:
     """Why a container ended: the reason, and for failures a code and a sentence ("" when it was told to end)."""
     if seen.phase in {Phase.ABSENT, Phase.REMOVING}:
         return Reason.REMOVED, "", ""
-    if seen.out_of_memory:
+    # The engine's mark stays after any process was ended for memory; one told to end later did not die of it.
+    if seen.out_of_memory and seen.exit_code not in TOLD_POLITELY:
         return (
             Reason.OOM,
             "oom",
@@ -585,10 +588,19 @@ def settle_gone(workspace: Workspace, seen: Observation, *, now: datetime) -> Wo
 
 
 def settle_unhealthy(workspace: Workspace, *, runtime: Runtime, now: datetime) -> Workspace | None:
-    """A `running` row whose editor has not answered for too long: stop the container, say `failed`."""
-    runtime.ensure_stopped(workspace.container, generation=workspace.generation, grace=conf.env().stop_grace_seconds)
-    message = "The editor stopped answering and was ended. Your files are untouched. Start it again."
-    return _settle_running(workspace, reason=Reason.UNHEALTHY, code="unhealthy", message=message, now=now)
+    """A `running` row whose editor has not answered for too long: stop the container, say `failed`.
+
+    Does nothing, and returns None, if somebody works on it or the row has moved on.
+    """
+    with locks.operation(workspace.pk) as mine:
+        current = Workspace.objects.running().filter(pk=workspace.pk, generation=workspace.generation)
+        if not mine or not current.exists():
+            return None
+        runtime.ensure_stopped(
+            workspace.container, generation=workspace.generation, grace=conf.env().stop_grace_seconds
+        )
+        message = "The editor stopped answering and was ended. Your files are untouched. Start it again."
+        return _settle_running(workspace, reason=Reason.UNHEALTHY, code="unhealthy", message=message, now=now)
 
 
 def _settle_running(
@@ -619,7 +631,8 @@ def fail_start(workspace: Workspace, *, runtime: Runtime, code: str, message: st
         if not mine:
             return Outcome.BUSY
         start = _Start(workspace=workspace, runtime=runtime, env=conf.env(), deadline=0)
-        return _fail(start, code=code, message=message)
+        # The row was read before the lock: whoever held it may have finished the start since.
+        return _fail(start, code=code, message=message) if _still_wanted(start) else Outcome.STALE
 
 
 def fail_stop(workspace: Workspace, *, message: str, now: datetime) -> Workspace | None:

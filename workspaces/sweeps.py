@@ -14,8 +14,11 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from django.contrib.sessions.models import Session
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import DatabaseError
+from django.db.models import F
+from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
 from workspaces import activity, conf, dispatch, idleness, lifecycle, locks, naming, ticket
 from workspaces.errors import RuntimeUnavailable, StopRefused, WorkspaceError
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger(__name__)
 
+BUSY = "Another process runs this sweep at the moment; one at a time is enough."
 BATCH = 200
 PARALLEL_PROBES = 16
 # A message that nobody picked up after this is sent again; longer than any healthy queue waits.
@@ -52,7 +56,9 @@ class Report:
         self.actions.append({"workspace": workspace, "action": action, **more})
 
     def log(self) -> None:
-        if self.skipped:
+        if self.skipped == BUSY:
+            logger.info("sweep_busy", sweep=self.sweep)
+        elif self.skipped:
             logger.warning("sweep_skipped", sweep=self.sweep, why=self.skipped)
         elif self.actions:
             logger.info("sweep_done", sweep=self.sweep, actions=self.actions[:20], count=len(self.actions))
@@ -62,6 +68,8 @@ class Report:
 def _single_flight(name: str) -> Iterator[tuple[Report, bool]]:
     report = Report(name)
     with locks.sweep(name) as mine:
+        if not mine:
+            report.skipped = BUSY
         try:
             yield report, mine
         except RuntimeUnavailable as error:
@@ -288,7 +296,11 @@ def sample_usage(*, runtime: Runtime, now: datetime) -> Report:
     with _single_flight("sample_usage") as (report, mine):
         if not mine:
             return report
-        rows = list(Workspace.objects.running().select_related("usage").order_by("usage__sampled_at")[:BATCH])
+        rows = list(
+            Workspace.objects.running()
+            .select_related("usage")
+            .order_by(F("usage__sampled_at").asc(nulls_first=True))[:BATCH]
+        )
         with ThreadPoolExecutor(max_workers=PARALLEL_PROBES) as pool:
             samples = pool.map(lambda row: _sample(runtime, row.container), rows)
             for row, sample in zip(rows, samples, strict=True):
@@ -331,6 +343,8 @@ def purge_expired(*, now: datetime) -> Report:
         if not mine:
             return report
         report.add(None, "tickets", count=ticket.purge(now=now))
+        report.add(None, "tokens", count=OutstandingToken.objects.filter(expires_at__lt=now).delete()[0])
+        report.add(None, "sessions", count=Session.objects.filter(expire_date__lt=now).delete()[0])
         report.add(None, "ports", count=PortRest.objects.filter(released_at__lt=now - 2 * REST).delete()[0])
         report.add(None, "workers", count=WorkerBeat.objects.filter(at__lt=now - timedelta(days=1)).delete()[0])
     return report

@@ -11,7 +11,7 @@ from celery import Task, shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from workspaces import conf, lifecycle, sweeps
+from workspaces import conf, lifecycle, operator, sweeps
 from workspaces.errors import RuntimeUnavailable, StopRefused
 from workspaces.models import WorkerBeat, Workspace
 
@@ -117,6 +117,12 @@ def read_logs(workspace_id: int, tail: int) -> list[str] | None:
         return conf.runtime().logs(workspace.container, tail=tail)
     except RuntimeUnavailable:
         return None
+
+
+@shared_task(base=ShortTask, name="workspaces.run_for_operator", ignore_result=False)
+def run_for_operator(verb: str, *, dry_run: bool = False) -> Any:
+    """`manage.py workspaces sweep | reconcile | doctor` from where there is no engine: done here, answered as JSON."""
+    return operator.run(verb, dry_run=dry_run, now=timezone.now())
 
 
 @shared_task(base=ShortTask, name="workspaces.beat")

@@ -6,9 +6,9 @@ Exit status 0 and silence when all is well; 1 and one line that says what is wro
 from __future__ import annotations
 
 import http.client
-import os
 import sys
 import time
+from pathlib import Path
 
 #: A node that is alive touches its file every 10 to 15 seconds.
 STALE_SECONDS = 60
@@ -35,7 +35,7 @@ def web() -> str | None:
 def alive(paths: tuple[str, ...]) -> str | None:
     for path in paths:
         try:
-            age = time.time() - os.stat(path).st_mtime
+            age = time.time() - Path(path).stat().st_mtime
         except OSError as error:
             return f"no sign of life: {error}"
         if age > STALE_SECONDS:

@@ -25,6 +25,8 @@ TIMING = derive_timing(ENV)
 SECRET_KEY = ENV.resolved_secret_key() or "building-static-files-needs-no-secret-" + "0" * 20
 DEBUG = False
 ALLOWED_HOSTS = list(ENV.allowed_hosts)
+# A program that forgets or adds a slash is told so, instead of being redirected without its body.
+APPEND_SLASH = False
 ROOT_URLCONF = "gunpowder.urls"
 ASGI_APPLICATION = "gunpowder.asgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -104,6 +106,7 @@ LOGIN_URL = "/login"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "/login"
 
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = ENV.public_scheme == "https"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_NAME = "gunpowder_session"
@@ -188,6 +191,7 @@ SPECTACULAR_SETTINGS = {
 # --- Celery; each line says which failure it closes (docs/operations.md) ---
 CELERY_BROKER_URL = ENV.broker_url()
 CELERY_RESULT_BACKEND = ENV.broker_url()
+CELERY_RESULT_BACKEND_THREAD_SAFE = True  # one connection pool a process, not one a request
 CELERY_RESULT_EXPIRES = 60
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True  # a killed worker's message is delivered again

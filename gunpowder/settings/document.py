@@ -41,7 +41,7 @@ def settings_page() -> str:
         "",
         "Read from the environment in one place, `gunpowder/settings/environment.py`, from which this page and",
         "`.env.example` are written (`make settings`). A wrong value stops the process with a sentence that names it.",
-        "Durations accept fractions. With `make up`, put them into `.env` or give them on the command line, which wins.",
+        "Durations accept fractions. With `make up`, put them into `.env` or on the command line, which wins.",
         "",
         "| variable | default | what it is | example |",
         "|---|---|---|---|",

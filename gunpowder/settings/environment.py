@@ -65,9 +65,10 @@ def _is_url(text: str, *, schemes: set[str]) -> bool:
     """Whether `text` can be taken apart at all; the port is only looked at when it is asked for."""
     try:
         url = urlsplit(text)
-        return url.scheme in schemes and (url.port is None or url.port > 0)
+        port = url.port
     except ValueError:
         return False
+    return url.scheme in schemes and port != 0
 
 
 Size = Annotated[int, BeforeValidator(_size)]
@@ -84,6 +85,11 @@ class Environment(BaseSettings):
     )
 
     port: int = Field(8080, ge=1, le=65535, description="The port on which nginx serves everything.", examples=["8080"])
+    public_scheme: Literal["http", "https"] = Field(
+        "http",
+        description="How browsers reach it: `https` where a proxy in front ends TLS. Makes every cookie Secure.",
+        examples=["https"],
+    )
     secret_key: str = Field(
         "",
         description="Signs sessions and tokens; 50 characters or more. Generated and kept with the data when unset.",

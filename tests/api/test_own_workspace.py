@@ -300,3 +300,19 @@ def test_a_disabled_user_is_401_everywhere(api: APIClient, user: Any, call: str)
     user.save()
     assert_error(api.post(f"{BASE}/{call}"), 401)
     assert not Workspace.objects.exists()
+
+
+def test_an_access_token_of_an_ended_login_starts_nothing(bearer: APIClient, tokens: dict[str, str]) -> None:
+    assert bearer.post("/api/v1/auth/logout", {"refresh": tokens["refresh"]}).status_code == 204
+    assert bearer.post("/api/v1/code-server/start").status_code == 401
+    assert bearer.get("/api/v1/auth/me").status_code == 401
+
+
+def test_the_staffs_list_is_ordered_as_asked(staff_api: APIClient, make_user: Any) -> None:
+    for user in (make_user(), make_user()):
+        staff_api.post(f"/api/v1/workspaces/{user.pk}/start")
+    up = [row["user_id"] for row in staff_api.get("/api/v1/workspaces?ordering=user_id").json()["results"]]
+    down = [row["user_id"] for row in staff_api.get("/api/v1/workspaces?ordering=-user_id").json()["results"]]
+    assert up == sorted(up)
+    assert down == up[::-1]
+    assert staff_api.get("/api/v1/workspaces?ordering=password").status_code == 400

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ def assert_consistent(workspace: Workspace, runtime: MemoryRuntime) -> None:
     assert len(running) == (1 if workspace.state == State.RUNNING else 0)
     steps = list(Transition.objects.filter(workspace=workspace).order_by("id").values_list("from_state", "to_state"))
     assert all(State(after) in TRANSITIONS[State(before)] for before, after in steps)
-    assert all(former[1] == latter[0] for former, latter in zip(steps, steps[1:], strict=False))
+    assert all(former[1] == latter[0] for former, latter in itertools.pairwise(steps))
 
 
 @pytest.fixture

@@ -150,10 +150,7 @@ class Stack:
     def compose(self, *arguments: str, within: float = 60, **settings: str) -> str:
         """Plain compose on this project; nothing of the suite's own settings, nor of a .env, gets in."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        images = {
-            f"GUNPOWDER_{image}_IMAGE": os.environ[f"GUNPOWDER_TEST_{image}_IMAGE"]
-            for image in IMAGES
-        }
+        images = {f"GUNPOWDER_{image}_IMAGE": os.environ[f"GUNPOWDER_TEST_{image}_IMAGE"] for image in IMAGES}
         engine = {"GUNPOWDER_DOCKER_SOCKET": os.environ.get("GUNPOWDER_DOCKER_SOCKET", "/var/run/docker.sock")}
         command = ["docker", "compose", "--env-file", "/dev/null", "--project-name", self.project]
         command += ["--file", str(ROOT / "docker-compose.yml"), *arguments]

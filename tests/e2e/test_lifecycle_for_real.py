@@ -189,7 +189,8 @@ def test_an_editor_that_runs_out_of_memory_is_failed(running: Person) -> None:
         running.container,
         "python3",
         "-c",
-        "import time\nheap = []\nwhile True:\n    heap.append(bytearray(b'x' * 2**24)); time.sleep(0.005)",
+        "import os, time\nfor _ in range(3): os.fork()\n"  # many small ones: a big one would itself score highest
+        "heap = []\nwhile True:\n    heap.append(bytearray(b'x' * 2**23)); time.sleep(0.05)",
     )
     found = settled(running, "stopped", "failed", within=60)
     assert (found["state"], found["error"]["code"]) == ("failed", "oom")

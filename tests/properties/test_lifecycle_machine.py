@@ -6,6 +6,7 @@ everything settles and rows equal containers.
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +15,14 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from workspaces import lifecycle, sweeps
 from workspaces.errors import AccessDenied, RuntimeUnavailable, StartRefused
@@ -36,8 +44,7 @@ class Lifecycle(RuleBasedStateMachine):
         get_user_model()._default_manager.all().delete()
         self.runtime = MemoryRuntime()
         self.users = [
-            get_user_model()._default_manager.create(username=f"user-{number}", password="!")
-            for number in range(USERS)
+            get_user_model()._default_manager.create(username=f"user-{number}", password="!") for number in range(USERS)
         ]
         self.sent: list[Message] = []
 
@@ -149,7 +156,7 @@ class Lifecycle(RuleBasedStateMachine):
         for row in Workspace.objects.all():
             steps = list(Transition.objects.filter(workspace=row).order_by("id").values_list("from_state", "to_state"))
             assert all(State(after) in TRANSITIONS[State(before)] for before, after in steps)
-            assert all(one[1] == two[0] for one, two in zip(steps, steps[1:], strict=False))
+            assert all(one[1] == two[0] for one, two in itertools.pairwise(steps))
             assert not steps or steps[-1][1] == row.state
 
     @invariant()

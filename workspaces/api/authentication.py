@@ -9,6 +9,8 @@ from rest_framework.authentication import SessionAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework_simplejwt.authentication import JWTAuthentication
 
+from workspaces import ticket
+
 if TYPE_CHECKING:
     from rest_framework.request import Request
     from rest_framework_simplejwt.tokens import Token
@@ -32,6 +34,8 @@ class BearerAuthentication(JWTAuthentication):
         """The token's user; a deleted one, or an id that is no number, is a 401 and never a 500."""
         if user_id_of(validated_token) is None:
             raise AuthenticationFailed("The token names no user.", code="token_not_valid")
+        if ticket.login_ended(f"jwt:{validated_token.get('login', '')}"):
+            raise AuthenticationFailed("This log-in was ended. Log in again.", code="token_not_valid")
         try:
             return super().get_user(validated_token)
         except AuthenticationFailed as error:

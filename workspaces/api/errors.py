@@ -39,7 +39,7 @@ def error_response(
 
 def wants_json(request: HttpRequest) -> bool:
     """Whether a program asks: the API, and the small one next to an editor."""
-    return request.path.startswith("/api/") or "/_gunpowder/" in request.path
+    return request.path == "/api" or request.path.startswith("/api/") or "/_gunpowder/" in request.path
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:  # noqa: PLR0911 - one per kind

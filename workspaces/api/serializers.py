@@ -131,6 +131,9 @@ class ListIn(serializers.Serializer[Any]):
     state = serializers.ChoiceField(choices=[str(state) for state in State], required=False)
     username = serializers.CharField(max_length=150, required=False)
     idle_since = serializers.DateTimeField(required=False)
+    ordering = serializers.ChoiceField(
+        choices=["-changed_at", "changed_at", "user_id", "-user_id"], required=False, default="-changed_at"
+    )
 
     def since(self) -> datetime | None:
         found: datetime | None = self.validated_data.get("idle_since")

@@ -168,6 +168,7 @@ class _AnyAccept(DefaultContentNegotiation):
 
 class EventsView(APIView):
     content_negotiation_class = _AnyAccept
+    http_method_names = ("get", "options")  # a HEAD would hold a stream that nobody reads
 
     @extend_schema(responses={(200, "text/event-stream"): OpenApiTypes.STR, 401: serializers.Error})
     def get(self, request: Request) -> StreamingHttpResponse:
@@ -200,7 +201,7 @@ class WorkspaceListView(_StaffView):
         responses={200: serializers.WorkspacesOut, 400: serializers.Error, 404: serializers.Error},
     )
     def get(self, request: Request) -> Response:
-        """Every workspace, latest change first; filter by state, username, idle_since."""
+        """Every workspace, latest change first; filter by state, username, idle_since; order by change or user."""
         given = serializers.ListIn(data=request.query_params)
         given.is_valid(raise_exception=True)
         rows = access.all_workspaces()
@@ -211,6 +212,7 @@ class WorkspaceListView(_StaffView):
         if (since := given.since()) is not None:
             rows = rows.idle_since(since).order_by()
         pages = LatestChangeFirst()
+        pages.ordering = (given.validated_data["ordering"], "-pk")
         page = pages.paginate_queryset(rows, request, view=self)
         return pages.get_paginated_response([represent(row) for row in page or []])
 

@@ -9,6 +9,7 @@ import secrets
 import stat
 import time
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from workspaces import naming
@@ -122,15 +123,14 @@ def _ensure_mount_point(home: int, name: str) -> None:
 
 def _disk_bytes(folder: Path, deadline: float) -> int:
     total = 0
-    waiting = [os.fspath(folder)]
-    while waiting and time.monotonic() < deadline:
-        # A folder may vanish or be swapped while we look: count what can be read, follow nothing.
-        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
-            for entry in entries:
+    # fwalk holds each folder open and compares it with what it saw: one swapped for a link meanwhile is not entered.
+    with contextlib.suppress(OSError):
+        for _, folders, files, place in os.fwalk(folder, follow_symlinks=False):
+            if time.monotonic() >= deadline:
+                break
+            for name in chain(folders, files):
                 with contextlib.suppress(OSError):
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-                    total += entry.stat(follow_symlinks=False).st_blocks * 512
+                    total += os.stat(name, dir_fd=place, follow_symlinks=False).st_blocks * 512
     return total
 
 

@@ -79,7 +79,7 @@ def start(request: HttpRequest, workspace: Workspace, standing: Answer) -> HttpR
     except AccessDenied as refusal:
         return error_response(403, refusal.code, refusal.message)
     response = JsonResponse(represent(started), status=200 if started.state == State.RUNNING else 202)
-    token = ticket.issue(started, login=standing.login, now=timezone.now())
+    token = ticket.issue(started, login=standing.login, now=timezone.now(), first_issued_at=standing.first_issued_at)
     set_ticket(response, token=token, user_id=started.user_id, secure=request.is_secure())
     return response
 

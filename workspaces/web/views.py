@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from django.contrib.auth import logout as end_session
 from django.contrib.auth.decorators import login_required
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LoginPage",
+    "admin_login",
     "bad_request",
     "csrf_failure",
     "denied",
@@ -98,6 +99,13 @@ def _enter_editor(request: HttpRequest, target: str) -> HttpResponse:
     response = HttpResponseRedirect(target)
     set_ticket(response, token=token, user_id=workspace.user_id, secure=request.is_secure())
     return response
+
+
+def admin_login(request: HttpRequest) -> HttpResponse:
+    """Send to the one log-in; who is logged in and still sent here may not enter the admin."""
+    if request.user.is_authenticated:
+        return redirect("admin:index") if request.user.is_staff else pages.problem_page(pages.DENIED)
+    return HttpResponseRedirect(f"{resolve_url('login')}?{urlencode({'next': request.GET.get('next', '/admin/')})}")
 
 
 def logout(request: HttpRequest) -> HttpResponse:

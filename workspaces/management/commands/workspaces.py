@@ -8,17 +8,21 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from celery import current_app
+from celery.exceptions import TimeoutError as CeleryTimeout
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from workspaces import access, conf, lifecycle, sweeps
+from workspaces import access, lifecycle, operator
 from workspaces.api.representation import represent
-from workspaces.doctor import examine
+from workspaces.dispatch import UNSENDABLE
 from workspaces.errors import WorkspaceError
 from workspaces.models import Transition, Workspace
 from workspaces.states import SENTENCES, Reason, State
 
+# A sweep stops what it finds within seconds; a worker that is busy with one answers after it.
+WORKER_SECONDS = 40
 COLUMNS = ("user_id", "username", "state", "port", "container", "last_activity_at", "stop_reason")
 
 
@@ -102,20 +106,19 @@ class Command(BaseCommand):
         self._report(options, lifecycle.request_restart(_user(options["user"]), actor=None, reason=Reason.STAFF))
 
     def _sweep(self, options: dict[str, Any]) -> None:
-        report = sweeps.stop_idle(runtime=conf.runtime(), now=timezone.now(), dry_run=options["dry_run"])
-        self._actions(options, report)
+        self._actions(options, _ask("sweep", dry_run=options["dry_run"]))
 
     def _reconcile(self, options: dict[str, Any]) -> None:
-        self._actions(options, sweeps.reconcile(runtime=conf.runtime(), now=timezone.now()))
+        self._actions(options, _ask("reconcile"))
 
     def _doctor(self, options: dict[str, Any]) -> None:
-        findings = examine(runtime=conf.runtime(), now=timezone.now())
+        findings = _ask("doctor")
         if options["json"]:
-            self._json([vars(finding) for finding in findings])
+            self._json(findings)
         else:
             for finding in findings:
-                self.stdout.write(f"{'ok   ' if finding.ok else 'WRONG'}  {finding.what}: {finding.sentence}")
-        if not all(finding.ok for finding in findings):
+                self.stdout.write(f"{'ok   ' if finding['ok'] else 'WRONG'}  {finding['what']}: {finding['sentence']}")
+        if not all(finding["ok"] for finding in findings):
             sys.exit(1)
 
     def _report(self, options: dict[str, Any], workspace: Workspace) -> None:
@@ -124,15 +127,15 @@ class Command(BaseCommand):
         else:
             self.stdout.write(f"user {workspace.user_id}: {workspace.state}")
 
-    def _actions(self, options: dict[str, Any], report: sweeps.Report) -> None:
+    def _actions(self, options: dict[str, Any], report: dict[str, Any]) -> None:
         if options["json"]:
-            self._json({"sweep": report.sweep, "skipped": report.skipped, "actions": report.actions})
-        elif not report.actions and not report.skipped:
+            self._json(report)
+        elif not report["actions"] and not report["skipped"]:
             self.stdout.write("nothing to do")
-        for action in [] if options["json"] else report.actions:
+        for action in [] if options["json"] else report["actions"]:
             self.stdout.write("  ".join(f"{name}={value}" for name, value in action.items()))
-        if report.skipped:
-            raise CommandError(report.skipped)
+        if report["skipped"]:
+            raise CommandError(report["skipped"])
 
     def _json(self, value: Any) -> None:
         self.stdout.write(json.dumps(value, default=_plain, indent=2))
@@ -145,8 +148,24 @@ class Command(BaseCommand):
             self.stdout.write(line.rstrip())
 
 
+def _ask(verb: str, *, dry_run: bool = False) -> Any:
+    """Run here where there is an engine, else on a worker, so that the command works in every service."""
+    if operator.has_runtime():
+        return operator.run(verb, dry_run=dry_run, now=timezone.now())
+    try:
+        pending = current_app.send_task(
+            "workspaces.run_for_operator", args=[verb], kwargs={"dry_run": dry_run}, retry=False, expires=WORKER_SECONDS
+        )
+        return pending.get(timeout=WORKER_SECONDS, disable_sync_subtasks=False)
+    except (CeleryTimeout, *UNSENDABLE):
+        raise CommandError(
+            "No worker answered, and this process has no engine of its own. Look at `docker compose ps` and the "
+            "worker's log."
+        ) from None
+
+
 def _user(name: str) -> Any:
-    """The user by username, else by id: a user may well be called `7`, but ids are what operators copy."""
+    """The user by id, else by username: a user may be called `7`, but ids are what operators copy."""
     users = get_user_model()._default_manager
     found = users.filter(pk=int(name)).first() if name.isdecimal() and len(name) < 19 else None  # noqa: PLR2004 - bigint
     found = found or users.filter(username=name).first()
