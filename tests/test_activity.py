@@ -18,7 +18,7 @@ MINUTE = timedelta(minutes=1)
 
 @pytest.mark.parametrize(
     ("idle", "expected"),
-    [(timedelta(hours=8), MINUTE), (timedelta(minutes=4), MINUTE), (timedelta(seconds=12), timedelta(seconds=3))],
+    [(timedelta(hours=8), MINUTE), (timedelta(minutes=10), MINUTE), (timedelta(seconds=30), timedelta(seconds=3))],
 )
 def test_a_clock_is_written_often_enough_for_the_limit(idle: timedelta, expected: timedelta) -> None:
     assert activity.write_interval(idle) == expected

@@ -15,7 +15,7 @@ WRITE_INTERVAL = timedelta(seconds=60)
 
 def write_interval(idle: timedelta) -> timedelta:
     """At most one write a minute and workspace; less where an idle limit of seconds needs it."""
-    return min(WRITE_INTERVAL, idle / 4)
+    return min(WRITE_INTERVAL, idle / 10)
 
 
 def record_connection(workspace: Workspace, *, at: datetime, now: datetime, every: timedelta = timedelta(0)) -> bool:

@@ -37,6 +37,8 @@ logger = structlog.get_logger(__name__)
 
 BUSY = "Another process runs this sweep at the moment; one at a time is enough."
 BATCH = 200
+KILLED = 137  # 128 + SIGKILL
+OOM_NEWS_SECONDS = 0.5
 PARALLEL_PROBES = 16
 # A message that nobody picked up after this is sent again; longer than any healthy queue waits.
 RESEND_AFTER = timedelta(seconds=8)
@@ -223,6 +225,10 @@ def _resend(report: Report, *, now: datetime) -> None:
 def _settle_if_gone(report: Report, row: Workspace, *, runtime: Runtime, now: datetime) -> None:
     """Look a second time at once, then say what happened."""
     again = runtime.observe(row.container)
+    if again.exit_code == KILLED and not again.out_of_memory:
+        # The engine learns that it was for want of memory a moment after it sees the end.
+        time.sleep(OOM_NEWS_SECONDS)
+        again = runtime.observe(row.container)
     if again.alive:
         return
     if lifecycle.settle_gone(row, again, now=now) is not None:

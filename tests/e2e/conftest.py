@@ -59,7 +59,7 @@ def quick_stack() -> Iterator[Stack]:
         Stack(
             "quick",
             ports=14000,
-            GUNPOWDER_IDLE_MINUTES="0.2",
+            GUNPOWDER_IDLE_MINUTES="0.4",
             GUNPOWDER_SWEEP_SECONDS="2",
             GUNPOWDER_RECONCILE_SECONDS="3",
             GUNPOWDER_START_TIMEOUT_SECONDS="20",

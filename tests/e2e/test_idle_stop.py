@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("quick")]
 
-IDLE_SECONDS = 12  # conftest.quick_stack
+IDLE_SECONDS = 24  # conftest.quick_stack
 
 
 def test_nobody_there_is_stopped_and_the_next_visit_starts_it_again(quick_stack: Stack) -> None:

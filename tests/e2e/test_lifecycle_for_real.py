@@ -183,15 +183,15 @@ def test_an_editor_that_runs_out_of_memory_is_failed(running: Person) -> None:
     running.leave_mark()
     # The kernel ends whoever has the highest score; a greedy extension would have the editor's own.
     running.shell("for pid in $(pgrep --full ^/opt/node/bin/node); do echo 1000 > /proc/$pid/oom_score_adj; done")
-    docker(
-        "exec",
-        "--detach",
-        running.container,
-        "python3",
-        "-c",
+    hogs = (
         "import os, time\nfor _ in range(3): os.fork()\n"  # many small ones: a big one would itself score highest
-        "heap = []\nwhile True:\n    heap.append(bytearray(b'x' * 2**23)); time.sleep(0.05)",
+        "heap = []\nwhile True:\n    heap.append(bytearray(b'x' * 2**23)); time.sleep(0.05)"
     )
+    # The engine says why a moment after it says that: whoever looks in between sees an ordinary end.
+    with paused(running.stack, "beat"):
+        docker("exec", "--detach", running.container, "python3", "-c", hogs)
+        eventually("the engine says so", lambda: running.inspect()["State"]["OOMKilled"], within=40)
+        eventually("the container has ended", lambda: not running.inspect()["State"]["Running"], within=20)
     found = settled(running, "stopped", "failed", within=60)
     assert (found["state"], found["error"]["code"]) == ("failed", "oom")
     running.start()

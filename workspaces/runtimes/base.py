@@ -132,7 +132,10 @@ class Runtime(Protocol):
         ...
 
     def health(self, endpoint: Endpoint) -> Health:
-        """Ask the editor whether it answers, so that asking does not count as activity. Takes at most 3 s."""
+        """Ask the editor whether it answers, so that asking does not count as activity. Takes at most 3 s.
+
+        `last_heartbeat_at` is now while anybody is connected, else when the editor last saw somebody.
+        """
         ...
 
     def port_free(self, endpoint: Endpoint) -> bool:
