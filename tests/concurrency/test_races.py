@@ -177,7 +177,7 @@ def test_twelve_starts_at_once_hold_twelve_ports(make_user: Callable[..., Any]) 
         endpoint = ports.hold_port(
             row,
             generation=row.generation,
-            base=60,  # below 1024, so that everybody competes for the range
+            base=65535,  # nobody has a port of their own, so that everybody competes for the range
             port_range=(22000, 22011),
             reserved=frozenset(),
             port_free=lambda _: True,
@@ -197,7 +197,7 @@ def test_one_more_start_than_ports_is_told_so(make_user: Callable[..., Any]) -> 
             ports.hold_port(
                 row,
                 generation=row.generation,
-                base=60,
+                base=65535,
                 port_range=(22000, 22001),
                 reserved=frozenset(),
                 port_free=lambda _: True,
