@@ -131,14 +131,16 @@ def test_trouble_with_the_disk_is_told_by_its_name(number: int, code: str) -> No
 def test_many_at_once_make_one_complete_folder(folders: HostFolders) -> None:
     barrier = threading.Barrier(8)
 
-    def ensure(_: int) -> None:
+    def ensure(user_id: int) -> None:
         barrier.wait()
-        folders.ensure(7)
+        folders.ensure(user_id)
 
+    users = range(1, 31)
     with ThreadPoolExecutor(max_workers=8) as pool:
-        list(pool.map(ensure, range(8)))
-    assert sorted(path.name for path in folders.root.iterdir()) == ["home_7", "user_7"]
-    assert (folders.root / "user_7" / "README.md").read_text() == README
+        for user_id in users:
+            list(pool.map(ensure, [user_id] * 8))
+    assert {path.name for path in folders.root.iterdir()} == {f"{kind}_{n}" for kind in ("home", "user") for n in users}
+    assert all((folders.root / f"user_{n}" / "README.md").read_text() == README for n in users)
 
 
 def test_the_disk_is_counted_without_following_anything(folders: HostFolders, tmp_path: Path) -> None:

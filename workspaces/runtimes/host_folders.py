@@ -47,8 +47,8 @@ class HostFolders:
         try:
             root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                _ensure_folder(root, naming.files_folder(user_id), readme=True)
-                _ensure_folder(root, naming.home_folder(user_id), readme=False)
+                _ensure_files(root, naming.files_folder(user_id))
+                _ensure_folder(root, naming.home_folder(user_id))
                 home = os.open(naming.home_folder(user_id), _OPEN_FOLDER, dir_fd=root)
                 try:
                     _ensure_mount_point(home, naming.FILES.name)
@@ -66,12 +66,19 @@ class HostFolders:
         return sum(_disk_bytes(self.root / folder, deadline) for folder in folders)
 
 
-def _ensure_folder(root: int, name: str, *, readme: bool) -> None:
+def _ensure_files(root: int, name: str) -> None:
     try:
-        folder = os.open(name, _OPEN_FOLDER, dir_fd=root)
+        os.stat(name, dir_fd=root, follow_symlinks=False)
     except FileNotFoundError:
-        _make_folder(root, name, readme=readme)
-        return
+        _make_files(root, name)
+    _ensure_folder(root, name)
+
+
+def _ensure_folder(root: int, name: str) -> None:
+    """Make it if it is missing; owner and mode are set anew each time, so a half-done attempt is healed."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, MODE, dir_fd=root)
+    folder = os.open(name, _OPEN_FOLDER, dir_fd=root)
     try:
         found = os.fstat(folder)
         if (found.st_uid, found.st_gid) != (OWNER, OWNER):
@@ -82,17 +89,19 @@ def _ensure_folder(root: int, name: str, *, readme: bool) -> None:
         os.close(folder)
 
 
-def _make_folder(root: int, name: str, *, readme: bool) -> None:
-    """Build under another name, then rename: a worker killed half-way leaves no folder without its README."""
+def _make_files(root: int, name: str) -> None:
+    """Build under another name, then rename: a worker killed half-way leaves no folder without its README.
+
+    A rename replaces an empty folder silently, so this is only for one that is built with something in it.
+    """
     building = f".{name}.{secrets.token_hex(4)}"
     os.mkdir(building, MODE, dir_fd=root)
     folder = os.open(building, _OPEN_FOLDER, dir_fd=root)
     try:
-        if readme:
-            file = os.open("README.md", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=folder)
-            with os.fdopen(file, "w", encoding="utf-8") as stream:
-                stream.write(README)
-                os.fchown(stream.fileno(), OWNER, OWNER)
+        file = os.open("README.md", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=folder)
+        with os.fdopen(file, "w", encoding="utf-8") as stream:
+            stream.write(README)
+            os.fchown(stream.fileno(), OWNER, OWNER)
         os.fchown(folder, OWNER, OWNER)
         os.fchmod(folder, MODE)
     finally:
@@ -104,7 +113,6 @@ def _make_folder(root: int, name: str, *, readme: bool) -> None:
         with contextlib.suppress(OSError):
             os.unlink(f"{building}/README.md", dir_fd=root)
         os.rmdir(building, dir_fd=root)
-        os.close(os.open(name, _OPEN_FOLDER, dir_fd=root))
 
 
 def _ensure_mount_point(home: int, name: str) -> None:
@@ -117,7 +125,8 @@ def _ensure_mount_point(home: int, name: str) -> None:
         if stat.S_ISDIR(found.st_mode):
             return
         os.rename(name, f"{name}.moved-{secrets.token_hex(4)}", src_dir_fd=home, dst_dir_fd=home)
-    os.mkdir(name, MODE, dir_fd=home)
+    with contextlib.suppress(FileExistsError):  # another start of the same user made it meanwhile
+        os.mkdir(name, MODE, dir_fd=home)
     os.chown(name, OWNER, OWNER, dir_fd=home, follow_symlinks=False)
 
 
