@@ -1,22 +1,83 @@
 #!/usr/bin/env bash
 # Makes sure that a Docker engine runs and that `docker compose` and `docker buildx` exist. Changes nothing when all is
-# there; never restarts an engine that is up.
+# there; never restarts an engine that answers. Comes up from whatever an engine that was killed has left: pid files that
+# name nobody or somebody else, a containerd without its dockerd. An engine that hangs is replaced when this script started
+# it, and named when it did not. Every call to the engine has a deadline.
 set -euo pipefail
 # shellcheck source=deploy/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 ENGINE_LOG=/var/log/gunpowder-dockerd.log
+# In the environment of each dockerd that is started here: how it is told from one that is none of our business.
+ENGINE_MARK=GUNPOWDER_STARTED_ENGINE=1
+ENGINE_PID=/var/run/docker.pid
+CONTAINERD_PID=/var/run/docker/containerd/containerd.pid
+ENGINE_LOCK=/var/run/gunpowder-engine.lock
+START_SECONDS=60
+ATTEMPTS=3
 # Debian's release whose Compose and buildx packages need nothing but libc and so run on the one before as well.
 PLUGIN_SUITE=trixie
 
-engine_answers() { docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
-compose_answers() { docker compose version --short 2>/dev/null | grep -q '^v\?[2-9]'; }
-buildx_answers() { docker buildx version >/dev/null 2>&1; }
+engine_answers() { ask_engine 10 version --format '{{.Server.Version}}' >/dev/null 2>&1; }
+compose_answers() { timeout 20 docker compose version --short 2>/dev/null | grep -q '^v\?[2-9]'; }
+buildx_answers() { timeout 20 docker buildx version >/dev/null 2>&1; }
 
+# runs PID NAME: whether that process exists, is no zombie, bears that name and lives in our pid namespace (a nested
+# engine's processes are visible from here, too). Pids wrap: a number alone says nothing.
+runs() {
+    [ -n "$1" ] && [ "$(cat "/proc/$1/comm" 2>/dev/null)" = "$2" ] || return 1
+    [ "$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -c1)" != Z ] || return 1
+    [ "$(as_root readlink "/proc/$1/ns/pid")" = "$(readlink /proc/self/ns/pid)" ]
+}
+
+# The process that FILE names, if it really is NAME.
+process_in() {
+    local pid
+    pid=$(cat "$1" 2>/dev/null) || return 1
+    runs "$pid" "$2" && printf '%s' "$pid"
+}
+
+engine_process() { process_in "$ENGINE_PID" dockerd; }
+is_ours() { as_root cat "/proc/$1/environ" 2>/dev/null | tr '\0' '\n' | grep -qx "$ENGINE_MARK"; }
+
+# Ends a process of root: asks, and after SECONDS insists. A stopped one does not hear the question.
+end_process() {
+    local pid=$1 name=$2 until=$((SECONDS + $3))
+    as_root kill -TERM "$pid" 2>/dev/null || true
+    while runs "$pid" "$name" && [ "$SECONDS" -lt "$until" ]; do sleep 0.2; done
+    if runs "$pid" "$name"; then as_root kill -KILL "$pid" 2>/dev/null || true; fi
+    until=$((SECONDS + 10))
+    while runs "$pid" "$name" && [ "$SECONDS" -lt "$until" ]; do sleep 0.1; done
+}
+
+# dockerd does not start while its pid file names any process, and waits for a containerd that its file names until it
+# gives up. Both stay behind when an engine is killed.
+clear_stale() {
+    local pid
+    if [ -e "$ENGINE_PID" ] && ! engine_process >/dev/null; then
+        say "Removing $ENGINE_PID: process $(cat "$ENGINE_PID" 2>/dev/null) is no dockerd"
+        as_root rm -f "$ENGINE_PID"
+    fi
+    if [ ! -e "$CONTAINERD_PID" ]; then return; fi
+    # Without its dockerd it is of no use: the next one starts its own, and containers do not depend on it.
+    if pid=$(process_in "$CONTAINERD_PID" containerd); then
+        if engine_process >/dev/null; then return; fi
+        say "Ending containerd (process $pid), which has lost its dockerd"
+        end_process "$pid" containerd 5
+    else
+        say "Removing $CONTAINERD_PID: process $(cat "$CONTAINERD_PID" 2>/dev/null) is no containerd"
+    fi
+    as_root rm -f "$CONTAINERD_PID"
+}
+
+# Until it answers; no longer than SECONDS, and not once the process that was to answer is gone.
 wait_for_engine() {
-    local tries
-    for ((tries = 0; tries < 300; tries++)); do
+    local until=$((SECONDS + $1)) gone=0
+    while [ "$SECONDS" -lt "$until" ]; do
         engine_answers && return 0
+        # The pid file appears a moment after the process; with systemd the process is not ours to watch.
+        if ! has_systemd && ! engine_process >/dev/null; then gone=$((gone + 1)); else gone=0; fi
+        if [ "$gone" -ge 25 ]; then return 1; fi
         sleep 0.2
     done
     return 1
@@ -44,12 +105,6 @@ start_engine() {
             die "The Docker engine does not start." "systemctl start docker failed." "See: journalctl -u docker -n 50"
         return
     fi
-    local pid
-    pid=$(cat /var/run/docker.pid 2>/dev/null || true)
-    if [ -n "$pid" ] && [ -d "/proc/$pid" ]; then
-        say "An engine (process $pid) is starting already"
-        return
-    fi
     say "Starting dockerd, log: $ENGINE_LOG"
     if ! mountpoint -q /sys/fs/cgroup; then
         as_root mount -t cgroup2 cgroup2 /sys/fs/cgroup || true
@@ -64,20 +119,55 @@ start_engine() {
             fd=${fd##*/}
             if [ "$fd" -gt 2 ]; then eval "exec $fd>&-" 2>/dev/null || true; fi
         done
-        exec dockerd --host unix:///var/run/docker.sock >>"$0" 2>&1 </dev/null
-    ' "$ENGINE_LOG" </dev/null >/dev/null 2>&1 &
+        exec env "$1" dockerd --host unix:///var/run/docker.sock >>"$0" 2>&1 </dev/null
+    ' "$ENGINE_LOG" "$ENGINE_MARK" </dev/null >/dev/null 2>&1 &
     disown
+}
+
+# An engine process is there and does not answer: it may be starting, or hang.
+settle_engine() {
+    local pid
+    pid=$(engine_process) || return 0
+    say "An engine (process $pid) is there; waiting for its answer"
+    if wait_for_engine "$START_SECONDS"; then return; fi
+    pid=$(engine_process) || return 0
+    is_ours "$pid" || die "The Docker engine (process $pid) does not answer." \
+        "It accepts no question within $START_SECONDS s, and it was not started by this project, so it is left alone." \
+        "Restart it (service docker restart, or kill $pid and start it again), then run this again."
+    say "The engine (process $pid) hangs; replacing it"
+    end_process "$pid" dockerd 10
+}
+
+# One at a time on this machine: two who start an engine would take each other's for a stale one.
+bring_up_engine() {
+    local attempt lock
+    if has_systemd; then
+        start_engine
+        wait_for_engine "$START_SECONDS"
+        return
+    fi
+    if is_root; then exec {lock}>"$ENGINE_LOCK" && flock -w $((ATTEMPTS * START_SECONDS)) "$lock"; fi
+    for ((attempt = 1; attempt <= ATTEMPTS; attempt++)); do
+        settle_engine
+        if engine_answers; then return; fi
+        clear_stale
+        start_engine
+        if wait_for_engine "$START_SECONDS"; then return; fi
+        say "Attempt $attempt did not bring an engine that answers:"
+        as_root tail -n 5 "$ENGINE_LOG" 2>/dev/null || true
+    done
+    return 1
 }
 
 ensure_engine() {
     if command -v docker >/dev/null && engine_answers; then return; fi
     if [ -n "${DOCKER_HOST:-}" ]; then
         die "The Docker engine at DOCKER_HOST does not answer." \
-            "$(docker version 2>&1 >/dev/null | tail -n 1)" "Start it, or unset DOCKER_HOST to use this machine's own."
+            "$(ask_engine 10 version 2>&1 >/dev/null | tail -n 1)" "Start it, or unset DOCKER_HOST to use this machine's own."
     fi
     if command -v docker >/dev/null && ! can_be_root && [ -S /var/run/docker.sock ]; then
         die "The Docker engine does not let you in." \
-            "$(docker version 2>&1 >/dev/null | tail -n 1)" \
+            "$(ask_engine 10 version 2>&1 >/dev/null | tail -n 1)" \
             "Ask an administrator to run 'usermod -aG docker $(id -un)', then log in again."
     fi
     if ! command -v dockerd >/dev/null; then install_engine; fi
@@ -85,9 +175,8 @@ ensure_engine() {
         die "The Docker engine is installed but does not run." "You are not root, so I cannot start it." \
             "Ask an administrator to start it (systemctl start docker), then run 'make up' again."
     fi
-    if ! engine_answers; then start_engine; fi
-    wait_for_engine || die "The Docker engine did not answer within a minute." \
-        "$(as_root tail -n 3 "$ENGINE_LOG" 2>/dev/null || docker version 2>&1 | tail -n 1)" \
+    bring_up_engine || die "The Docker engine does not come up." \
+        "$(as_root tail -n 3 "$ENGINE_LOG" 2>/dev/null || ask_engine 10 version 2>&1 | tail -n 1)" \
         "Read its log ($ENGINE_LOG, or journalctl -u docker), then run 'make up' again."
 }
 
@@ -153,6 +242,8 @@ ensure_plugins() {
         "$(docker buildx version 2>&1 | tail -n 1)" "Install the package docker-buildx-plugin, then run this again."
 }
 
+# Sourced, it only defines (tests do that).
+if [ "${BASH_SOURCE[0]}" != "$0" ]; then return; fi
 ensure_engine
 ensure_plugins
-say "Docker engine $(docker version --format '{{.Server.Version}}'), $(docker compose version | head -n 1), buildx $(docker buildx version | cut -d' ' -f2)"
+say "Docker engine $(ask_engine 10 version --format '{{.Server.Version}}'), $(docker compose version | head -n 1), buildx $(docker buildx version | cut -d' ' -f2)"

@@ -34,10 +34,19 @@ step() {
     printf '== %s: %s\n' "$(date -u +%FT%TZ)" "$*" >"$log"
     # Not `… || status=$?`: that would switch `set -e` off inside the functions that are run as steps.
     set +e
-    (
-        set -e
-        "$@"
-    ) >>"$log" 2>&1 3>"$log.notes" 8>&- </dev/null
+    if [ -n "${STEP_WAITER:-}" ]; then
+        # The caller has a deadline: its function waits for the process, and ends it when it must.
+        (
+            set -e
+            "$@"
+        ) >>"$log" 2>&1 3>"$log.notes" 8>&- </dev/null &
+        "$STEP_WAITER" $!
+    else
+        (
+            set -e
+            "$@"
+        ) >>"$log" 2>&1 3>"$log.notes" 8>&- </dev/null
+    fi
     status=$?
     set -e
     local took
@@ -109,6 +118,9 @@ debian_mirror() {
         uris != "" && index(suites, " " codename " ") { print uris; exit }
     ' "${files[@]}" | sed 's,/*$,,' | grep .
 }
+
+# ask_engine SECONDS ARGUMENT...: docker, with a deadline: an engine may accept a question and never answer it.
+ask_engine() { timeout --kill-after=2 "$1" docker "${@:2}" </dev/null; }
 
 # Where the engine listens; what the worker gets as its socket.
 docker_socket() {

@@ -5,8 +5,10 @@
 #   deploy/test.sh run COMMAND...                any command in there                                     (make lint …)
 #   deploy/test.sh shell                         a shell in there                                         (make test-shell)
 #
+# GUNPOWDER_TEST_MINUTES (30) is the deadline of all that: then it tells what was running, and ends it with status 124.
+#
 # The checkout is mounted at its own path and the network is the host's, so that paths and ports mean the same to the
-# tests, to the engine and to the containers they start. Nothing here touches what `make up` runs.
+# tests, to the engine and to the containers they start. Nothing here touches what `make up` runs, or another run.
 set -euo pipefail
 # shellcheck source=deploy/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -15,95 +17,124 @@ cd "$ROOT"
 mode=${1:-all}
 shift || true
 
-# Everything that a run makes carries this name: its compose project, prefix, labels and data. One name per checkout for
-# the whole suite, so that a run also clears what a killed one left; one per process for the rest.
+# Everything that a run makes carries this name: its compose projects, prefixes, labels and data.
 checkout=$(printf '%s' "$ROOT" | sha256sum | cut -c1-6)
-if [ "$mode" = all ]; then id=gptest-$checkout; else id=gpdev-$checkout-$$; fi
+if [ "$mode" = all ]; then id=gptest-$checkout-$$; else id=gpdev-$checkout-$$; fi
 data=/var/lib/gunpowder-test
-stack=(app nginx postgres redis workspace)
+runner=$id-runner
+arguments=()
+made= # set once there is something to remove
 
-case $mode in
-    all)
+# shellcheck source=deploy/test/deadline.sh
+. deploy/test/deadline.sh
+# shellcheck source=deploy/test/leftovers.sh
+. deploy/test/leftovers.sh
+
+# The runner reads from this pipe and ends when nobody holds the other end any more: with this process, however it ends.
+alive=$(mktemp -u "${TMPDIR:-/tmp}/gunpowder-alive.XXXXXX")
+mkfifo -m 0600 "$alive"
+exec {holding}<>"$alive"
+
+finish() {
+    local status=$?
+    trap '' INT TERM
+    rm -f "$alive"
+    if [ -n "$current" ]; then end_tree "$current"; fi
+    if [ -n "$made" ]; then remove_this_run; fi
+    if [ -n "$overdue" ]; then tell_summary; fi
+    if [ "$mode" = all ]; then step_summary; fi
+    exit "$status"
+}
+
+prepare() {
+    STEP_WAITER=wait_for_step
+    if [ "$mode" = all ]; then
         step "Docker engine, Compose, buildx" engine bash deploy/engine.sh
+        step "What earlier runs have left" leftovers remove_orphans
         step "Images" images bash deploy/images.sh base app-deps app test nginx postgres redis workspace
-        ;;
-    *)
+    else
         bash deploy/engine.sh >/dev/null
         bash deploy/images.sh test >&2
-        stack=(app nginx postgres redis workspace)
-        ;;
-esac
-
-arguments=()
-# While the application is being written some images may not exist yet; tests that need one say so.
-while IFS='=' read -r name value; do
-    arguments+=(--env "$name=$value" --env "${name/GUNPOWDER_/GUNPOWDER_TEST_}=$value")
-done < <(bash deploy/images.sh --tags "${stack[@]}")
-test_image=$(bash deploy/images.sh --tags test)
-test_image=${test_image#*=}
-
-# Objects of this run, by label and by name; the data through a container, because its owner is not us.
-remove() { if [ -n "$2" ]; then xargs -r docker "$1" rm "${@:3}" <<<"$2" >/dev/null 2>&1 || true; fi; }
-of_this_run() {
-    docker "$@" --format '{{.ID}}|{{.Label "com.docker.compose.project"}}|{{.Label "gunpowder.instance"}}|{{.Label "gunpowder.test"}}' 2>/dev/null |
-        awk -F'|' -v id="$id" 'index($2, id) == 1 || index($3, id) == 1 || index($4, id) == 1 { print $1 }'
+    fi
+    test_image=$(bash deploy/images.sh --tags test)
+    test_image=${test_image#*=}
+    case $mode in
+        all) step "What they have left on the host" leftovers-host remove_orphans_from_host ;;
+        pytest) { remove_orphans && remove_orphans_from_host; } >&2 ;;
+    esac
 }
-cleanup() {
-    remove container "$(of_this_run container ls --all)" --force --volumes
-    remove network "$(of_this_run network ls)"
-    remove volume "$(docker volume ls --format '{{.Name}}|{{.Label "com.docker.compose.project"}}|{{.Label "gunpowder.instance"}}' |
-        awk -F'|' -v id="$id" 'index($2, id) == 1 || index($3, id) == 1 { print $1 }')"
-    docker run --rm --network none --volume "$data:$data" --label gunpowder.test=cleanup "$test_image" \
-        rm -rf --one-file-system "$data/$id" >/dev/null 2>&1 || true
+
+collect_arguments() {
+    local name value
+    # While the application is being written some images may not exist yet; tests that need one say so.
+    while IFS='=' read -r name value; do
+        arguments+=(--env "$name=$value" --env "${name/GUNPOWDER_/GUNPOWDER_TEST_}=$value")
+    done < <(bash deploy/images.sh --tags app nginx postgres redis workspace)
+    for name in CI GUNPOWDER_TEST_WORKERS PYTEST_ADDOPTS; do
+        if [ -n "${!name:-}" ]; then arguments+=(--env "$name"); fi
+    done
+    if [ -t 1 ]; then arguments+=(--env GUNPOWDER_TEST_TERMINAL=1); fi
+    arguments+=(
+        --rm --network host --shm-size 1g --name "$runner" --label "gunpowder.test=$runner"
+        --volume "$ROOT:$ROOT" --workdir "$ROOT"
+        --volume "$(docker_socket):/var/run/docker.sock"
+        --volume "$data:$data"
+        # Caches of the tools, shared by all checkouts, outside of them: root in here must leave nothing in a user's folder.
+        --volume gunpowder-test-cache:/cache
+        --env "GUNPOWDER_TEST_IMAGE=$test_image" --env "GUNPOWDER_TEST_ID=$id" --env "GUNPOWDER_TEST_DATA=$data/$id"
+        --env "GUNPOWDER_DOCKER_SOCKET=$(docker_socket)"
+        --env "RUFF_CACHE_DIR=/cache/$checkout/ruff" --env "MYPY_CACHE_DIR=/cache/$checkout/mypy"
+        --env "IMPORT_LINTER_CACHE_DIR=/cache/$checkout/import-linter"
+        --env "PYTEST_CACHE_DIR=/cache/$checkout/pytest" --env "HYPOTHESIS_STORAGE_DIRECTORY=/cache/$checkout/hypothesis"
+        --env "COLUMNS=120"
+    )
+    # pip-compile asks the package index, perhaps through a company's proxy.
+    if [ -s /etc/ssl/certs/ca-certificates.crt ]; then
+        arguments+=(--volume /etc/ssl/certs/ca-certificates.crt:/run/ca.crt:ro --env PIP_CERT=/run/ca.crt)
+    fi
+    # What these commands write into the checkout belongs to whoever asked for it.
+    if [ "$mode" = run ] && ! is_root; then
+        arguments+=(--user "$(id -u):$(id -g)")
+        arguments=("${arguments[@]//\/cache\/$checkout/\/tmp/cache}")
+    fi
 }
-trap cleanup EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-if [ "$mode" = all ]; then cleanup; fi
-
-for name in CI GUNPOWDER_TEST_WORKERS PYTEST_ADDOPTS; do
-    if [ -n "${!name:-}" ]; then arguments+=(--env "$name"); fi
-done
-arguments+=(
-    --rm --network host --shm-size 1g --name "$id-runner" --label "gunpowder.test=$id-runner"
-    --volume "$ROOT:$ROOT" --workdir "$ROOT"
-    --volume "$(docker_socket):/var/run/docker.sock"
-    --volume "$data:$data"
-    # Caches of the tools, shared by all checkouts, outside of them: root in here must leave nothing in a user's folder.
-    --volume gunpowder-test-cache:/cache
-    --env "GUNPOWDER_TEST_ID=$id" --env "GUNPOWDER_TEST_DATA=$data/$id"
-    --env "GUNPOWDER_DOCKER_SOCKET=$(docker_socket)"
-    --env "RUFF_CACHE_DIR=/cache/$checkout/ruff" --env "MYPY_CACHE_DIR=/cache/$checkout/mypy"
-    --env "IMPORT_LINTER_CACHE_DIR=/cache/$checkout/import-linter"
-    --env "PYTEST_CACHE_DIR=/cache/$checkout/pytest" --env "HYPOTHESIS_STORAGE_DIRECTORY=/cache/$checkout/hypothesis"
-    --env "COLUMNS=120"
-)
-
-# pip-compile asks the package index, perhaps through a company's proxy.
-if [ -s /etc/ssl/certs/ca-certificates.crt ]; then
-    arguments+=(--volume /etc/ssl/certs/ca-certificates.crt:/run/ca.crt:ro --env PIP_CERT=/run/ca.crt)
-fi
-# What these commands write into the checkout belongs to whoever asked for it.
-if [ "$mode" = run ] && ! is_root; then
-    arguments+=(--user "$(id -u):$(id -g)")
-    arguments=("${arguments[@]//\/cache\/$checkout/\/tmp/cache}")
-fi
 
 # In the background and waited for, so that a signal reaches this script at once and the traps run.
 in_container() {
     local status=0
-    docker run "${arguments[@]}" "$test_image" "$@" </dev/null &
-    wait $! || status=$?
+    docker run --interactive "${arguments[@]}" "$test_image" "$@" <"$alive" {holding}>&- &
+    wait_until_deadline $! || status=$?
+    if [ "$status" -eq 124 ] && [ -n "$current" ]; then
+        overdue=1
+        tell_what_hangs
+        ask_engine 30 kill "$runner" >/dev/null 2>&1 || true
+    fi
     return "$status"
 }
 
-status=0
-case $mode in
-    all) in_container bash deploy/test/run all "$@" || status=$? ;;
-    pytest) in_container bash deploy/test/run pytest "$@" || status=$? ;;
-    run) in_container "$@" || status=$? ;;
-    shell) docker run --interactive --tty "${arguments[@]}" "$test_image" bash || status=$? ;;
-    *) die "deploy/test.sh does not know '$mode'." "" "Use one of: all, pytest, run, shell" ;;
-esac
-if [ "$mode" = all ]; then step_summary; fi
-exit "$status"
+play() {
+    case $mode in
+        all | pytest)
+            made=1
+            in_container bash deploy/test/run "$mode" "$@"
+            ;;
+        run) in_container "$@" ;;
+        shell) docker run --interactive --tty "${arguments[@]}" "$test_image" bash ;;
+    esac
+}
+
+# Read to its end before it does anything: somebody may edit this file while a run goes on.
+main() {
+    case $mode in
+        all | pytest | run | shell) ;;
+        *) die "deploy/test.sh does not know '$mode'." "" "Use one of: all, pytest, run, shell" ;;
+    esac
+    trap finish EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    prepare
+    collect_arguments
+    play "$@"
+    exit
+}
+main "$@"

@@ -23,6 +23,22 @@ if TYPE_CHECKING:
     from workspaces.models import Workspace
 
 
+pytest_plugins = ["tests.suite.limits", "tests.suite.progress"]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of one group, such as those of a stack, in one process (`--dist loadgroup`).
+
+    pytest-xdist 3.8 does so by setting `Item._nodeid`, which pytest 9.2 no longer reads; there it groups nothing.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    for item in items:
+        group = item.get_closest_marker("xdist_group")
+        if group is not None and not item.nodeid.endswith(suffix := f"@{group.args[0]}"):
+            item._id = type(item._id).parse(item.nodeid + suffix)
+
+
 @pytest.fixture(autouse=True)
 def _nothing_queued() -> Iterator[None]:
     """What a test enqueues goes to a broker in memory that nobody consumes: like a Redis that was wiped."""

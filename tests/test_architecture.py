@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,20 +12,15 @@ from django.apps import apps
 from django.core.management import call_command
 
 from gunpowder.settings.environment import Environment, variable_name
+from tests.suite.programs import attempt
 
 ROOT = Path(__file__).resolve().parents[1]
 VARIABLES = {variable_name(field) for field in Environment.model_fields}
 
 
 def test_the_import_contracts_are_kept(tmp_path: Path) -> None:
-    answer = subprocess.run(
-        ["lint-imports", "--cache-dir", os.environ.get("IMPORT_LINTER_CACHE_DIR", str(tmp_path))],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    cache = os.environ.get("IMPORT_LINTER_CACHE_DIR", str(tmp_path))
+    answer = attempt("lint-imports", "--cache-dir", cache, cwd=ROOT, within=100)
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
@@ -52,7 +46,7 @@ def test_the_stack_gives_no_worker_a_setting_that_does_not_exist() -> None:
     """A misspelt name in the compose file would be ignored silently."""
     compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     passed = set(re.findall(r"\b(GUNPOWDER_[A-Z_]+):", compose))
-    scripts = {"GUNPOWDER_WEB_WORKERS", "GUNPOWDER_WEB_SOCKETS"}
+    scripts = {"GUNPOWDER_WEB_WORKERS", "GUNPOWDER_WEB_SOCKETS", "GUNPOWDER_RESTART"}
     unknown = {name for name in passed - VARIABLES - scripts if name not in _text_of("deploy", "nginx")}
     assert not unknown, f"docker-compose.yml passes {sorted(unknown)}, which nothing reads"
 
@@ -88,6 +82,52 @@ def test_a_state_is_written_in_one_function_only() -> None:
                     if isinstance(target, ast.Attribute) and target.attr == "state"
                 ]
     assert writes == []
+
+
+# What may wait for ever, and what bounds it instead.
+ENDLESS = {
+    "subprocess": "tests.suite.programs",
+    "os.system": "tests.suite.programs",
+    "os.popen": "tests.suite.programs",
+    "time.sleep": "tests.suite.waiting",
+    "threading.Barrier": "tests.suite.waiting.together",
+    "concurrent.futures": "tests.suite.waiting.together (a pool waits for its threads when it is left)",
+    "pytest.mark.timeout": "pytest.mark.patient, which asks for a reason",
+}
+
+
+def _names(tree: ast.Module) -> set[str]:
+    """Every dotted name that a module imports or mentions."""
+    found = set[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+        elif isinstance(node, ast.Attribute):
+            found.add(ast.unparse(node))
+    return found
+
+
+def test_nothing_in_the_tests_can_wait_for_ever() -> None:
+    found = []
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        if path.is_relative_to(ROOT / "tests" / "suite"):
+            continue
+        names = _names(ast.parse(path.read_text(encoding="utf-8")))
+        where = path.relative_to(ROOT)
+        found += [f"{where}: {name}; use {instead}" for name, instead in ENDLESS.items() if name in names]
+    assert found == []
+
+
+def test_no_service_of_the_product_stays_down() -> None:
+    """What the stacks of the tests switch off, because they must not come back with the engine."""
+    compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    assert re.findall(r"^ *restart: (\S+)", compose, re.MULTILINE) == [
+        "${GUNPOWDER_RESTART:-unless-stopped}",
+        '"no"',  # init and migrate end by themselves
+        '"no"',
+    ]
 
 
 @pytest.mark.django_db

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from gunpowder.settings import environment
 from gunpowder.settings.environment import Environment, SettingsError, load, variable_name
 from gunpowder.settings.schedule import beat_schedule
 from gunpowder.settings.timing import Timing, derive_timing
+from tests.suite.programs import Finished, attempt
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -194,16 +194,8 @@ def test_the_environment_cannot_be_changed_afterwards() -> None:
 # --- as an operator meets it --------------------------------------------------------------------------------------
 
 
-def _manage(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "manage.py", *arguments],
-        cwd=ROOT,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def _manage(*arguments: str, **variables: str) -> Finished:
+    return attempt(sys.executable, "manage.py", *arguments, cwd=ROOT, environment={**os.environ, **variables})
 
 
 def test_a_process_with_a_wrong_setting_refuses_to_start_with_a_sentence() -> None:

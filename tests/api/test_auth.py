@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import copy
 import time
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
 import jwt
 import pytest
 from django.conf import settings as django_settings
-from django.db import connections
 from django.utils import timezone
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.settings import api_settings
 
 from tests.api.shapes import assert_error
+from tests.suite.waiting import together
 from workspaces import gate, ticket
 from workspaces.cookies import login_of
 from workspaces.models import Ticket
@@ -128,18 +126,10 @@ def test_without_redis_people_still_log_in(user: Any, log_in: Callable[[Any], To
 
 @pytest.mark.django_db(transaction=True)
 def test_of_parallel_logouts_exactly_one_wins(tokens: Tokens) -> None:
-    count = 6
-    together = Barrier(count)
+    def log_out() -> int:
+        return int(APIClient().post(LOGOUT, {"refresh": tokens["refresh"]}).status_code)
 
-    def log_out(_: int) -> int:
-        together.wait(timeout=20)
-        try:
-            return int(APIClient().post(LOGOUT, {"refresh": tokens["refresh"]}).status_code)
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(count) as pool:
-        assert sorted(pool.map(log_out, range(count))) == [204, *[401] * (count - 1)]
+    assert sorted(together(*[log_out] * 6)) == [204, *[401] * 5]
 
 
 def test_a_sessions_tickets_outlive_the_logout_of_a_program(

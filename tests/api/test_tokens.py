@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +11,11 @@ import jwt
 import pytest
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.db import connection
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.settings import api_settings
 
 from tests.api.shapes import assert_error
+from tests.suite.waiting import together
 from workspaces import access, ticket
 
 if TYPE_CHECKING:
@@ -138,18 +136,10 @@ def test_every_rotation_keeps_the_log_ins_name(anonymous: APIClient, tokens: dic
 
 @pytest.mark.django_db(transaction=True)
 def test_of_parallel_refreshes_exactly_one_wins(tokens: dict[str, str]) -> None:
-    barrier = threading.Barrier(6)
+    def refresh() -> int:
+        return int(APIClient().post(REFRESH, {"refresh": tokens["refresh"]}).status_code)
 
-    def refresh(_: int) -> int:
-        try:
-            barrier.wait()
-            return int(APIClient().post(REFRESH, {"refresh": tokens["refresh"]}).status_code)
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(max_workers=6) as pool:
-        codes = sorted(pool.map(refresh, range(6)))
-    assert codes == [200, 401, 401, 401, 401, 401]
+    assert sorted(together(*[refresh] * 6)) == [200, 401, 401, 401, 401, 401]
 
 
 def test_a_rotated_token_lives_its_whole_time_again(anonymous: APIClient, tokens: dict[str, str]) -> None:

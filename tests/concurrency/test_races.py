@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.utils import timezone
 
-from tests.concurrency.race import race
+from tests.suite.waiting import together
 from workspaces import activity, lifecycle, locks, ports
 from workspaces.errors import NoPortFree
 from workspaces.models import Transition, Workspace
@@ -58,7 +58,7 @@ def running(user: Any, runtime: MemoryRuntime) -> Workspace:
 
 
 def test_eight_starts_at_once_are_one_start(user: Any, runtime: MemoryRuntime) -> None:
-    found = race(*[lambda: lifecycle.request_start(user, actor=user) for _ in range(8)])
+    found = together(*[lambda: lifecycle.request_start(user, actor=user) for _ in range(8)])
     assert {workspace.pk for workspace in found} == {found[0].pk}
     assert Transition.objects.filter(to_state=State.STARTING).count() == 1
     workspace = settle(found[0], runtime)
@@ -68,7 +68,7 @@ def test_eight_starts_at_once_are_one_start(user: Any, runtime: MemoryRuntime) -
 
 def test_four_workers_with_the_same_start_make_one_container(user: Any, runtime: MemoryRuntime) -> None:
     workspace = lifecycle.request_start(user, actor=user)
-    outcomes = race(
+    outcomes = together(
         *[lambda: lifecycle.perform_start(workspace.pk, workspace.generation, runtime=runtime) for _ in range(4)]
     )
     assert outcomes.count(lifecycle.Outcome.DONE) == 1
@@ -118,7 +118,7 @@ def test_two_requests_at_once_leave_row_and_container_equal(
     if state == "starting":
         lifecycle.request_start(user, actor=user)
     requests = _requests(user)
-    race(requests[one], requests[other])
+    together(requests[one], requests[other])
     workspace = settle(running, runtime)
     if "gone" in {one, other}:
         # The row was told of a loss that did not happen: the orphan is stopped, as the reconcile pass would.
@@ -132,7 +132,7 @@ def test_a_stop_during_the_work_of_a_start_wins(user: Any) -> None:
     for _ in range(ROUNDS):
         runtime = MemoryRuntime()
         workspace = lifecycle.request_start(user, actor=user)
-        race(
+        together(
             partial(lifecycle.perform_start, workspace.pk, workspace.generation, runtime=runtime),
             partial(_stop, workspace.pk, actor=user),
         )
@@ -161,7 +161,7 @@ def test_a_return_and_an_idle_stop_at_once_never_lose_the_return(user: Any) -> N
         Workspace.objects.filter(pk=workspace.pk).update(connection_at=long_ago, last_activity_at=long_ago)
         now = timezone.now()
         decided_on = Workspace.objects.get(pk=workspace.pk)
-        stopped, came_back = race(
+        stopped, came_back = together(
             partial(lifecycle.stop_if_quiet, decided_on, reason=Reason.IDLE, now=now),
             partial(activity.record_connection, Workspace.objects.get(pk=workspace.pk), at=now, now=now),
         )
@@ -185,7 +185,7 @@ def test_twelve_starts_at_once_hold_twelve_ports(make_user: Callable[..., Any]) 
         )
         return None if endpoint is None else endpoint.port
 
-    found = race(*[lambda row=row: hold(row) for row in rows])
+    found = together(*[lambda row=row: hold(row) for row in rows])
     assert sorted(found) == list(range(22000, 22012))
 
 
@@ -219,8 +219,8 @@ def test_an_operation_lock_is_held_by_one_and_dies_with_its_connection(running: 
 
     with locks.operation(running.pk) as mine:
         assert mine
-        assert race(take_and_lose) == [False]
-    assert race(take_and_lose) == [True]
+        assert together(take_and_lose) == [False]
+    assert together(take_and_lose) == [True]
     with locks.operation(running.pk) as mine:
         assert mine
 
@@ -229,7 +229,7 @@ def test_a_restart_and_a_stop_at_once_end_as_the_last_intent_says(user: Any) -> 
     for _ in range(ROUNDS):
         runtime = MemoryRuntime()
         workspace = settle(lifecycle.request_start(user, actor=user), runtime)
-        race(
+        together(
             lambda: lifecycle.request_restart(user, actor=user),
             partial(_stop, workspace.pk, actor=user),
         )

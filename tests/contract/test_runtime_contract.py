@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import gc
 import os
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from docker.errors import APIError
 
 from tests.contract.places import GRACE, rehash
+from tests.suite.waiting import eventually, together
 from workspaces.errors import PortTaken, RuntimeUnavailable, StartRefused
 from workspaces.runtimes.base import Endpoint, Phase
 
@@ -27,11 +26,13 @@ READY_SECONDS = 30
 
 
 def _await_ready(runtime: Runtime, endpoint: Endpoint) -> Health:
-    deadline = time.monotonic() + READY_SECONDS
-    while not (health := runtime.health(endpoint)).ready:
-        assert time.monotonic() < deadline, f"not ready within {READY_SECONDS} s"
-        time.sleep(0.05)
-    return health
+    def look() -> Health | None:
+        health = runtime.health(endpoint)
+        return health if health.ready else None
+
+    found = eventually("the editor answers", look, within=READY_SECONDS, every=0.05)
+    assert found is not None
+    return found
 
 
 # --- observe -----------------------------------------------------------------------------------------------------
@@ -77,15 +78,8 @@ def test_ensuring_twice_gives_one_container(place: Place) -> None:
 
 def test_four_at_once_give_one_container(place: Place) -> None:
     spec = place.spec()
-    barrier = threading.Barrier(4)
-
-    def start(_: int) -> str:
-        barrier.wait()
-        return place.runtime.ensure_running(spec).container_id
-
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        identifiers = set(pool.map(start, range(4)))
-    assert len(identifiers) == 1
+    identifiers = together(*[lambda: place.runtime.ensure_running(spec).container_id] * 4)
+    assert len(set(identifiers)) == 1
     assert place.containers_of(spec) == 1
     assert place.runtime.observe(spec.name).alive
 
@@ -289,16 +283,17 @@ def test_a_reachable_runtime_answers_a_ping(place: Place) -> None:
 
 def pause(engine: DockerPlace, name: str) -> None:
     """Freeze a container. Under load the kernel refuses now and then while processes are being made."""
-    for _ in range(20):
+
+    def attempt() -> bool:
         try:
             engine.engine.pause(name)
         except APIError as error:
             if "unable to freeze" not in str(error):
                 raise
-            time.sleep(0.2)
-        else:
-            return
-    raise AssertionError(f"{name} could not be paused")
+            return False
+        return True
+
+    eventually(f"{name} is paused", attempt, within=10, every=0.2)
 
 
 @pytest.mark.docker
@@ -445,16 +440,14 @@ class TestEngine:
         """The engine lets several workers make one name each, and then starts nothing any more."""
         specs = [engine.spec() for _ in range(4)]
         instance = f"{specs[0].instance}-fresh"
-        barrier = threading.Barrier(4)
+        workers = [engine.runtime_of(instance) for _ in specs]
+        for worker in workers:
+            worker.ping()  # connects before the race, not in it
 
-        def start(spec: WorkspaceSpec) -> bool:
-            worker = engine.runtime_of(instance)
-            worker.ping()
-            barrier.wait()
+        def start(worker: Runtime, spec: WorkspaceSpec) -> bool:
             return worker.ensure_running(rehash(spec, instance=instance)).alive
 
-        with ThreadPoolExecutor(max_workers=4) as pool:
-            assert list(pool.map(start, specs)) == [True] * 4
+        assert together(*[partial(start, *pair) for pair in zip(workers, specs, strict=True)]) == [True] * 4
         assert len(engine.engine.networks(names=[f"{instance}-workspaces"])) == 1
 
     def test_a_second_network_of_the_name_is_healed(self, engine: DockerPlace) -> None:

@@ -33,19 +33,6 @@ FLAGS = (
 )
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests of one stack in one process (`--dist loadgroup`).
-
-    pytest-xdist 3.8 does so by setting `Item._nodeid`, which pytest 9.2 no longer reads; there it groups nothing.
-    """
-    if not hasattr(config, "workerinput"):
-        return
-    for item in items:
-        group = item.get_closest_marker("xdist_group")
-        if group is not None and not item.nodeid.endswith(suffix := f"@{group.args[0]}"):
-            item._id = type(item._id).parse(item.nodeid + suffix)
-
-
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """The stack with its defaults: nobody is stopped for idleness while tests run."""

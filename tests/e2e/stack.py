@@ -7,22 +7,22 @@ import os
 import random
 import shutil
 import socket
-import subprocess
 import time
 from contextlib import contextmanager
 from functools import cached_property
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from tests.suite.programs import Overdue, attempt, docker, run
+from tests.suite.waiting import eventually
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-
-T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
 TICKET = "gunpowder_ticket"
@@ -42,36 +42,9 @@ DIAGNOSES = 3
 SERVICES = ("nginx", "web", "worker", "beat", "postgres", "redis")
 
 
-def eventually(what: str, check: Callable[[], T], *, within: float, every: float = 0.1) -> T:
-    """Return the first true value of `check`; fail with `what` did not happen."""
-    began = time.monotonic()
-    while True:
-        found = check()
-        if found:
-            return found
-        if time.monotonic() - began > within:
-            raise AssertionError(f"not within {within:g} s: {what} (last seen: {found!r})")
-        time.sleep(every)
-
-
-def run(*command: str, within: float = 60, environment: Mapping[str, str] | None = None) -> str:
-    """Run a program and return what it printed; its errors are in the exception."""
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=within, check=False, env=environment, errors="replace"
-    )
-    if done.returncode != 0:
-        shown = " ".join(command)[:300]
-        raise AssertionError(f"{shown}: status {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
-    return done.stdout
-
-
 def is_editor(answer: httpx.Response) -> bool:
     """Whether this is the workbench's own page, and not one of ours or a log-in."""
     return answer.status_code == 200 and "vscode-workbench-web-configuration" in answer.text
-
-
-def docker(*arguments: str, within: float = 60) -> str:
-    return run("docker", *arguments, within=within)
 
 
 def _free(port: int) -> bool:
@@ -111,6 +84,7 @@ class Stack:
             "GUNPOWDER_PORT_RANGE": "{}-{}".format(*self.port_range),
             "GUNPOWDER_CONTAINER_PREFIX": self.prefix,
             "GUNPOWDER_WORKSPACE_ROOT": str(self.root),
+            "GUNPOWDER_RESTART": "no",  # what a killed run leaves must not come back with the engine
             **settings,
         }
         self._people: list[tuple[int, str]] = []
@@ -129,7 +103,7 @@ class Stack:
             self.compose("up", "--detach", "--wait", "--wait-timeout", "200", within=240)
             eventually("/readyz says ok", self._ready, within=60, every=0.5)
             self._people = self._make_people()
-        except (AssertionError, subprocess.TimeoutExpired) as problem:
+        except (AssertionError, Overdue) as problem:
             raise AssertionError(f"{problem}\n{self.diagnosis()}") from None
         print(f"\nstack {self.project}: up on port {self.port} in {time.monotonic() - began:.1f} s")
 
@@ -159,6 +133,16 @@ class Stack:
     def service(self, name: str) -> str:
         """The container of one service."""
         return f"{self.project}-{name}-1"
+
+    def come_back(self, name: str, *, within: float = 30) -> None:
+        """Start a service once it has ended, as the restart policy does outside of tests."""
+        container = self.service(name)
+        eventually(
+            f"{container} has ended",
+            lambda: docker("inspect", "--format", "{{.State.Running}}", container).strip() == "false",
+            within=within,
+        )
+        docker("start", container)
 
     def exec_in(self, service: str, *command: str, within: float = 60) -> str:
         return docker("exec", self.service(service), *command, within=within)
@@ -240,23 +224,14 @@ class Stack:
 
 
 def _log(container: str, lines: str) -> str:
-    done = subprocess.run(
-        ["docker", "logs", "--tail", lines, container],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=20,
-        check=False,
-        errors="replace",
-    )
-    return done.stdout
+    return attempt("docker", "logs", "--tail", lines, container, within=20, together=True).stdout
 
 
 def _whatever(ask: Callable[..., str], *arguments: str) -> str:
     """A diagnosis never fails itself."""
     try:
         return ask(*arguments)
-    except (AssertionError, OSError, subprocess.SubprocessError) as problem:
+    except (AssertionError, OSError, Overdue) as problem:
         return f"({problem})"
 
 
@@ -332,14 +307,19 @@ class Person:
 
     def wait_for(self, state: str, *, within: float = 60) -> dict[str, Any]:
         """The workspace once it is in `state`; fails at once where it can only stay in another."""
-        began = time.monotonic()
-        while (now := self.status())["state"] != state:
-            if now["state"] == "failed":
+
+        def look() -> dict[str, Any]:
+            now = self.status()
+            if now["state"] == "failed" != state:
                 raise AssertionError(f"{self.name} should become {state}, but failed: {now['error']}")
-            if time.monotonic() - began > within:
-                raise AssertionError(f"{self.name} did not become {state} within {within:g} s: {now}")
-            time.sleep(0.1)
-        return now
+            seen.append(now)
+            return now if now["state"] == state else {}
+
+        seen = list[dict[str, Any]]()
+        try:
+            return eventually(f"{self.name} becomes {state}", look, within=within)
+        except AssertionError as problem:
+            raise AssertionError(f"{problem}\n{seen[-1:]}") from None
 
     def start(self) -> dict[str, Any]:
         return self.call("start")
@@ -444,7 +424,4 @@ class Person:
 
 
 def _inspect(name: str) -> str:
-    done = subprocess.run(
-        ["docker", "container", "inspect", name], capture_output=True, text=True, timeout=20, check=False
-    )
-    return done.stdout.strip() or "[]"
+    return attempt("docker", "container", "inspect", name, within=20).stdout.strip() or "[]"

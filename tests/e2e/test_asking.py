@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.e2e.stack import ASSET, NAVIGATION, SESSION, TICKET, Person, Stack, eventually, is_editor
+from tests.e2e.stack import ASSET, NAVIGATION, SESSION, TICKET, Person, Stack, is_editor
+from tests.suite.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable

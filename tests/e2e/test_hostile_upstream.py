@@ -10,7 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.stack import ASSET, NAVIGATION, SESSION, TICKET, Person, Stack, docker, eventually
+from tests.e2e.stack import ASSET, NAVIGATION, SESSION, TICKET, Person, Stack
+from tests.suite.programs import docker
+from tests.suite.waiting import eventually
 
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack")]
 

@@ -6,17 +6,21 @@ import json
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.stack import Person, Stack, docker, eventually
+from tests.suite.programs import docker
+from tests.suite.undo import paused, undone
+from tests.suite.waiting import eventually, together
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import httpx
+
+    from tests.e2e.stack import Person, Stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("quick")]
 
@@ -118,19 +122,9 @@ def test_start_stop_and_restart(quick_stack: Stack) -> None:
 def test_many_starts_at_once_make_one_container(quick_stack: Stack) -> None:
     person = quick_stack.add_user()
     assert person.tokens
-    barrier, statuses = threading.Barrier(8), list[int]()
-
-    def press() -> None:
-        client = quick_stack.client(Authorization=f"Bearer {person.tokens['access']}")
-        barrier.wait(timeout=10)
-        statuses.append(client.post("/api/v1/code-server/start").status_code)
-
-    threads = [threading.Thread(target=press) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=30)
-    assert sorted(set(statuses)) in ([202], [200, 202])
+    clients = [quick_stack.client(Authorization=f"Bearer {person.tokens['access']}") for _ in range(8)]
+    answers = together(*[partial(client.post, "/api/v1/code-server/start") for client in clients], within=30)
+    assert sorted({answer.status_code for answer in answers}) in ([202], [200, 202])
     wait_for_running(person, within=30)
     assert len([row for row in person.history() if row["to"] == "starting"]) == 1
 
@@ -188,7 +182,7 @@ def test_an_editor_that_runs_out_of_memory_is_failed(running: Person) -> None:
         "heap = []\nwhile True:\n    heap.append(bytearray(b'x' * 2**23)); time.sleep(0.05)"
     )
     # The engine says why a moment after it says that: whoever looks in between sees an ordinary end.
-    with paused(running.stack, "beat"):
+    with paused(running.stack.service("beat")):
         docker("exec", "--detach", running.container, "python3", "-c", hogs)
         eventually("the engine says so", lambda: running.inspect()["State"]["OOMKilled"], within=40)
         eventually("the container has ended", lambda: not running.inspect()["State"]["Running"], within=20)
@@ -213,15 +207,13 @@ def test_a_foreign_container_of_our_name_is_left_alone(quick_stack: Stack) -> No
     person = quick_stack.add_user()
     label = f"com.docker.compose.project={quick_stack.project}"
     image = docker("inspect", "--format", "{{.Config.Image}}", quick_stack.service("redis")).strip()
-    docker("create", "--name", person.container, "--label", label, image, "true")
-    try:
+    with undone("docker", "rm", "--force", person.container):
+        docker("create", "--name", person.container, "--label", label, image, "true")
         person.start()
         found = settled(person, "failed", "running")
         assert (found["state"], found["error"]["code"]) == ("failed", "name_taken")
         assert person.container in found["error"]["message"]
         assert person.inspect()["Config"]["Cmd"] == ["true"]
-    finally:
-        docker("rm", "--force", person.container)
     person.start()
     wait_for_running(person, within=30)
 
@@ -237,7 +229,10 @@ def test_a_worker_killed_during_a_start_is_made_up_for(quick_stack: Stack, whom:
     eventually("a worker took it", lambda: len(person.status()["stages"]) > 1, within=15, every=0.02)
     killed = quick_stack.exec_in("worker", "python", "-c", KILL, whom)
     print(f"killed (node and children, children): {killed.strip()}")
-    # Redelivery, a resend by the reconcile pass, or the node's return after a restart of its container.
+    if whom == "all":
+        # The container ends with its node, and in production its restart policy brings it back.
+        quick_stack.come_back("worker")
+    # Redelivery, a resend by the reconcile pass, or the node's return.
     wait_for_running(person, within=60)
     person.stop_and_wait(within=40)
 
@@ -245,7 +240,7 @@ def test_a_worker_killed_during_a_start_is_made_up_for(quick_stack: Stack, whom:
 def test_a_broker_that_forgot_everything_during_a_start_is_made_up_for(quick_stack: Stack) -> None:
     person = quick_stack.add_user()
     assert person.tokens
-    with paused(quick_stack, "worker"):
+    with paused(quick_stack.service("worker")):
         person.start()  # the message waits in Redis, for nobody
         quick_stack.redis("FLUSHALL")
     wait_for_running(person, within=45)
@@ -253,15 +248,6 @@ def test_a_broker_that_forgot_everything_during_a_start_is_made_up_for(quick_sta
     person.call("restart")
     eventually("the restart is seen", lambda: person.status()["state"] != "running", within=20)
     wait_for_running(person, within=45)
-
-
-@contextmanager
-def paused(stack: Stack, service: str) -> Iterator[None]:
-    docker("pause", stack.service(service))
-    try:
-        yield
-    finally:
-        docker("unpause", stack.service(service))
 
 
 # --- watching ---

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.stack import ASSET, NAVIGATION, TICKET, Person, Stack, docker, eventually
+from tests.e2e.stack import ASSET, NAVIGATION, TICKET, Person, Stack
 from tests.e2e.workbench import expect_state, log_in, open_file, run_in_terminal, wait_for_workbench
+from tests.suite.programs import docker
+from tests.suite.waiting import eventually
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page, Response

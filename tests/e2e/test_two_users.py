@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.stack import ASSET, MARK, docker
+from tests.e2e.stack import ASSET, MARK
+from tests.suite.programs import docker
 
 if TYPE_CHECKING:
     from tests.e2e.stack import Person, Stack

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from playwright.sync_api import expect
 
-from tests.e2e.stack import eventually
+from tests.suite.waiting import eventually
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

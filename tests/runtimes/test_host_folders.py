@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.suite.waiting import together
 from workspaces.errors import StartRefused
 from workspaces.runtimes import host_folders
 from workspaces.runtimes.host_folders import MODE, OWNER, README, HostFolders
@@ -129,16 +129,9 @@ def test_trouble_with_the_disk_is_told_by_its_name(number: int, code: str) -> No
 
 
 def test_many_at_once_make_one_complete_folder(folders: HostFolders) -> None:
-    barrier = threading.Barrier(8)
-
-    def ensure(user_id: int) -> None:
-        barrier.wait()
-        folders.ensure(user_id)
-
     users = range(1, 31)
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        for user_id in users:
-            list(pool.map(ensure, [user_id] * 8))
+    for user_id in users:
+        together(*[partial(folders.ensure, user_id)] * 8)
     assert {path.name for path in folders.root.iterdir()} == {f"{kind}_{n}" for kind in ("home", "user") for n in users}
     assert all((folders.root / f"user_{n}" / "README.md").read_text() == README for n in users)
 

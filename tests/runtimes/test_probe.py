@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.suite.waiting import pause
 from workspaces.runtimes import probe
 from workspaces.runtimes.base import Endpoint, Health
 
@@ -125,7 +126,7 @@ def test_silence_and_a_trickle_end_in_time() -> None:
         with contextlib.suppress(OSError):
             for _ in range(40):
                 connection.sendall(b"H")
-                time.sleep(0.2)
+                pause(0.2, because="it trickles")
 
     began = time.monotonic()
     with _server(trickle) as endpoint:

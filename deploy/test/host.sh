@@ -1,0 +1,179 @@
+#!/usr/bin/env bash
+# Runs in a container with the host's processes and network (deploy/test/leftovers.sh, deploy/test/deadline.sh):
+#   host.sh undo CHOICE RUN...    carries out what runs noted as to be undone
+#   host.sh clean CHOICE RUN...   that, and removes mounts, devices, namespaces, firewall rules, processes and folders
+#   host.sh stacks RUN            prints the processes of a run, and the stack of each Python among them
+# CHOICE is "of" (these runs) or "but" (all runs but these). Only what bears a run's id is touched. See leftovers.sh.
+set -uo pipefail
+
+data=$GUNPOWDER_TEST_ROOT
+verb=$1
+choice=$2
+shift
+if [ "$verb" = stacks ]; then choice=of; else shift; fi
+runs=" $* "
+
+# chosen WORD: whether WORD begins with the id of a run that is meant.
+chosen() {
+    [[ $1 =~ ^($RUN_ID)($|[^0-9A-Za-z]) ]] || return 1
+    if [[ $runs == *" ${BASH_REMATCH[1]} "* ]]; then [ "$choice" = of ]; else [ "$choice" = but ]; fi
+}
+# The first word in a text that is a run's id with whatever follows it.
+mark_in() { grep -oE "$RUN_ID[0-9A-Za-z_.-]*" <<<"$1" | head -n 1; }
+in_host() { timeout --kill-after=2 20 nsenter --target 1 --mount -- "$@"; }
+told() { [ "$choice" = of ] || printf 'Left by a run that is over: %s\n' "$1"; }
+
+# Each note is a file with a command, a word a line; the newest first, as in a stack. Removed before it is tried again by
+# nobody: what fails once is told and not repeated for ever.
+undo() {
+    local folder note words
+    for folder in "$data"/*/undo; do
+        [ -d "$folder" ] && chosen "$(basename "$(dirname "$folder")")" || continue
+        while read -r note; do
+            mapfile -t words <"$folder/$note"
+            printf 'Undoing what a run left: %s\n' "${words[*]}"
+            timeout --kill-after=2 30 "${words[@]}" </dev/null || printf '  it failed (status %s)\n' $?
+            rm -f "$folder/$note"
+        done < <(find "$folder" -maxdepth 1 -name '*.undo' -printf '%f\n' | sort -r)
+    done
+}
+
+# Paths below the tests' data belong to the run whose folder they are in.
+run_of_path() {
+    case $1 in
+        "$data"/*) printf '%s' "${1#"$data"/}" | cut -d/ -f1 ;;
+    esac
+}
+
+# The run that a process belongs to: its environment says so.
+mark_of() { cat "$1/environ" 2>/dev/null | tr '\0' '\n' | sed -n 's/^GUNPOWDER_\(TEST_ID\|INSTANCE\)=//p' | head -n 1; }
+
+processes() {
+    local entry pid mark
+    for entry in /proc/[0-9]*; do
+        pid=${entry#/proc/}
+        # In a container: what started the run from outside may bear its name, too.
+        [ "$(readlink "$entry/ns/pid")" != "$(readlink /proc/1/ns/pid)" ] || continue
+        mark=$(mark_of "$entry")
+        if [ -n "$mark" ] && chosen "$mark"; then
+            told "process $pid ($(cat "$entry/comm" 2>/dev/null))"
+            kill -KILL "$pid" 2>/dev/null
+        fi
+    done
+}
+
+# Deepest first. A device that a run attached to a file of its own may be mounted anywhere.
+mounts_and_devices() {
+    local point source device file
+    while read -r point source; do
+        file=$source
+        if [[ $source == /dev/loop* ]]; then file=$(cat "/sys/block/${source#/dev/}/loop/backing_file" 2>/dev/null); fi
+        if chosen "$(run_of_path "$point")" || chosen "$(run_of_path "$file")"; then
+            told "mount $point"
+            in_host umount --lazy "$point"
+        fi
+    done < <(awk '{ for (i = 7; i <= NF; i++) if ($i == "-") print $5, $(i + 2) }' /proc/1/mountinfo | sort -r)
+    for device in /sys/block/loop*/loop/backing_file; do
+        [ -r "$device" ] || continue
+        if chosen "$(run_of_path "$(cat "$device")")"; then
+            file=$(cut -d/ -f4 <<<"$device")
+            told "loop device $file of $(cat "$device")"
+            in_host losetup --detach "/dev/$file"
+        fi
+    done
+}
+
+network() {
+    local name path family tool line rest table
+    for path in /proc/1/root/run/netns/* /proc/1/root/var/run/netns/*; do
+        name=$(basename "$path")
+        if [ -e "$path" ] && chosen "$name"; then
+            told "network namespace $name"
+            in_host umount --lazy "/run/netns/$name"
+            in_host rm -f "/run/netns/$name"
+        fi
+    done
+    for path in /sys/class/net/*/ifalias; do
+        name=$(basename "$(dirname "$path")")
+        if chosen "$(cat "$path" 2>/dev/null)"; then
+            told "interface $name"
+            timeout 20 ip link delete "$name"
+        fi
+    done
+    for tool in iptables-nft iptables-legacy ip6tables-nft ip6tables-legacy; do
+        table=
+        # Rules first, then the chains that they led to.
+        while read -r line; do
+            case $line in
+                \**) table=${line#\*} ;;
+                -A*)
+                    chosen "$(mark_in "$line")" || continue
+                    told "firewall rule $line"
+                    rest=${line#-A }
+                    eval "timeout 20 $tool --wait 5 --table $table --delete $rest"
+                    ;;
+            esac
+        done < <(timeout 20 "$tool-save" 2>/dev/null)
+        table=
+        while read -r line; do
+            case $line in
+                \**) table=${line#\*} ;;
+                :*)
+                    name=${line#:} name=${name%% *}
+                    chosen "$name" || continue
+                    told "firewall chain $name"
+                    timeout 20 "$tool" --wait 5 --table "$table" --flush "$name"
+                    timeout 20 "$tool" --wait 5 --table "$table" --delete-chain "$name"
+                    ;;
+            esac
+        done < <(timeout 20 "$tool-save" 2>/dev/null)
+    done
+    for family in inet ip ip6 bridge; do
+        while read -r _ _ name; do
+            if chosen "$name"; then
+                told "firewall table $family $name"
+                timeout 20 nft delete table "$family" "$name"
+            fi
+        done < <(timeout 20 nft list tables "$family" 2>/dev/null)
+    done
+}
+
+folders() {
+    local folder
+    for folder in "$data"/*; do
+        if [ -d "$folder" ] && chosen "$(basename "$folder")"; then
+            told "folder $folder"
+            rm -rf --one-file-system "$folder"
+        fi
+    done
+}
+
+# Everything that runs for this run, oldest first, with what the kernel waits for; then the stacks.
+stacks() {
+    local entry pid mark shown=()
+    printf '\n--- its processes (pid, seconds, state, waits in, command)\n'
+    for entry in /proc/[0-9]*; do
+        pid=${entry#/proc/}
+        mark=$(mark_of "$entry")
+        if [ -n "$mark" ] && chosen "$mark"; then shown+=("$pid"); fi
+    done
+    [ ${#shown[@]} -gt 0 ] || return 0
+    ps -o pid=,etimes=,stat=,wchan:20=,args= --sort=-etimes -p "$(IFS=, && printf '%s' "${shown[*]}")" | cut -c1-160 | head -n 60
+    for pid in "${shown[@]}"; do
+        [[ $(readlink "/proc/$pid/exe" 2>/dev/null) == */python3* ]] || continue
+        printf '\n--- Python stack of process %s: %s\n' "$pid" "$(cat "/proc/$pid/cmdline" 2>/dev/null | tr '\0' ' ' | cut -c1-120)"
+        timeout --kill-after=2 10 py-spy dump --nonblocking --pid "$pid" 2>&1 | grep -v '^Process\|^Python v' | head -n 40
+    done
+}
+
+case $verb in
+    undo) undo ;;
+    clean)
+        undo
+        processes
+        mounts_and_devices
+        network
+        folders
+        ;;
+    stacks) stacks ;;
+esac

@@ -1,0 +1,52 @@
+"""The one way to run a program in tests: with a deadline, and without a terminal that it could ask."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+Finished = subprocess.CompletedProcess[str]
+Overdue = subprocess.TimeoutExpired  # a program did not end in its time
+
+
+def attempt(
+    *command: str,
+    within: float = 60,
+    environment: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    together: bool = False,
+) -> Finished:
+    """Run a program to its end, whatever its status; `together` gives standard error among standard output.
+
+    Raises Overdue after `within` seconds; the program is killed then.
+    """
+    return subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if together else subprocess.PIPE,
+        text=True,
+        errors="replace",
+        timeout=within,
+        check=False,
+        env=environment,
+        cwd=cwd,
+    )
+
+
+def run(*command: str, within: float = 60, environment: Mapping[str, str] | None = None) -> str:
+    """Run a program and return what it printed; any status but 0 fails, with the end of what it said."""
+    done = attempt(*command, within=within, environment=environment)
+    if done.returncode != 0:
+        shown = " ".join(command)[:300]
+        raise AssertionError(f"{shown}: status {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    return done.stdout
+
+
+def docker(*arguments: str, within: float = 60) -> str:
+    return run("docker", *arguments, within=within)

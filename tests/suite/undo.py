@@ -1,0 +1,67 @@
+"""What a test does to something that outlives it is undone, even when the test is killed in the middle.
+
+The undo is on disk before the deed is done: as a command in the run's folder. Normally the test itself carries it out.
+If the run dies first, the next one does, whichever checkout that is in (deploy/test/host.sh), in a container with the
+host's processes and network and the engine's client. So the command must be one that works from there, and
+that does no harm where the deed was never done.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.suite.programs import attempt, docker, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+FOLDER = Path(os.environ["GUNPOWDER_TEST_DATA"]) / "undo"
+_numbers = itertools.count()
+
+
+def note(command: Sequence[str]) -> Path:
+    """Write down a command that undoes what is about to be done; it is on disk when this returns.
+
+    Raises ValueError for a word with a line break: notes hold a word a line.
+    """
+    if any("\n" in word for word in command):
+        raise ValueError(f"a word of {command!r} has a line break")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path = FOLDER / f"{next(_numbers):06d}-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}-{os.getpid()}.undo"
+    hidden = path.with_suffix(".part")
+    with hidden.open("w", encoding="utf-8") as file:
+        file.write("\n".join(command) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    hidden.replace(path)
+    return path
+
+
+@contextmanager
+def undone(*command: str, within: float = 60) -> Iterator[None]:
+    """`with undone("docker", "unpause", name): …the deed, and what is to be seen meanwhile…`
+
+    The command runs at the end of the block, whatever happened in it, and must succeed then.
+    """
+    path = note(command)
+    try:
+        yield
+    except BaseException:
+        attempt(*command, within=within)  # the first trouble is the one to tell
+        raise
+    else:
+        run(*command, within=within)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def paused(container: str) -> Iterator[None]:
+    """Freeze a container for the length of the block."""
+    with undone("docker", "unpause", container):
+        docker("pause", container)
+        yield
