@@ -2,15 +2,18 @@
 # Runs in a container with the host's processes and network (deploy/test/leftovers.sh, deploy/test/deadline.sh):
 #   host.sh undo CHOICE RUN...    carries out what runs noted as to be undone
 #   host.sh clean CHOICE RUN...   that, and removes mounts, devices, namespaces, firewall rules, processes and folders
+#   host.sh mounted COMMAND...    runs a command where the engine's mounts are
 #   host.sh stacks RUN            prints the processes of a run, and the stack of each Python among them
 # CHOICE is "of" (these runs) or "but" (all runs but these). Only what bears a run's id is touched. See leftovers.sh.
 set -uo pipefail
 
 data=$GUNPOWDER_TEST_ROOT
 verb=$1
-choice=$2
 shift
-if [ "$verb" = stacks ]; then choice=of; else shift; fi
+case $verb in
+    undo | clean) choice=$1 && shift ;;
+    *) choice=of ;;
+esac
 runs=" $* "
 
 # chosen WORD: whether WORD begins with the id of a run that is meant.
@@ -20,7 +23,12 @@ chosen() {
 }
 # The first word in a text that is a run's id with whatever follows it.
 mark_in() { grep -oE "$RUN_ID[0-9A-Za-z_.-]*" <<<"$1" | head -n 1; }
-in_host() { timeout --kill-after=2 20 nsenter --target 1 --mount -- "$@"; }
+# A process whose mounts are the engine's: dockerd itself, not one in a container. Process 1 may refuse to be looked at.
+engine=1
+for process in $(pgrep -x dockerd); do
+    if [ "$(readlink "/proc/$process/ns/pid")" = "$(readlink /proc/self/ns/pid)" ]; then engine=$process; fi
+done
+in_host() { timeout --kill-after=2 20 nsenter --target "$engine" --mount -- "$@"; }
 told() { [ "$choice" = of ] || printf 'Left by a run that is over: %s\n' "$1"; }
 
 # Each note is a file with a command, a word a line; the newest first, as in a stack. Removed before it is tried again by
@@ -53,7 +61,7 @@ processes() {
     for entry in /proc/[0-9]*; do
         pid=${entry#/proc/}
         # In a container: what started the run from outside may bear its name, too.
-        [ "$(readlink "$entry/ns/pid")" != "$(readlink /proc/1/ns/pid)" ] || continue
+        [ "$(readlink "$entry/ns/pid")" != "$(readlink /proc/self/ns/pid)" ] || continue
         mark=$(mark_of "$entry")
         if [ -n "$mark" ] && chosen "$mark"; then
             told "process $pid ($(cat "$entry/comm" 2>/dev/null))"
@@ -71,8 +79,9 @@ mounts_and_devices() {
         if chosen "$(run_of_path "$point")" || chosen "$(run_of_path "$file")"; then
             told "mount $point"
             in_host umount --lazy "$point"
+            umount --lazy "$point" 2>/dev/null # this container has a copy of what was mounted below the data
         fi
-    done < <(awk '{ for (i = 7; i <= NF; i++) if ($i == "-") print $5, $(i + 2) }' /proc/1/mountinfo | sort -r)
+    done < <(awk '{ for (i = 7; i <= NF; i++) if ($i == "-") print $5, $(i + 2) }' "/proc/$engine/mountinfo" | sort -r)
     for device in /sys/block/loop*/loop/backing_file; do
         [ -r "$device" ] || continue
         if chosen "$(run_of_path "$(cat "$device")")"; then
@@ -85,9 +94,8 @@ mounts_and_devices() {
 
 network() {
     local name path family tool line rest table
-    for path in /proc/1/root/run/netns/* /proc/1/root/var/run/netns/*; do
-        name=$(basename "$path")
-        if [ -e "$path" ] && chosen "$name"; then
+    for name in $(in_host ls /run/netns 2>/dev/null); do
+        if chosen "$name"; then
             told "network namespace $name"
             in_host umount --lazy "/run/netns/$name"
             in_host rm -f "/run/netns/$name"
@@ -175,5 +183,6 @@ case $verb in
         network
         folders
         ;;
+    mounted) in_host "$@" ;;
     stacks) stacks ;;
 esac

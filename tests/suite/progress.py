@@ -113,10 +113,12 @@ class Progress:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """No dots where there are lines; pytest still counts."""
-        if self.lines and report.passed:
+        """No dots and letters where there are lines; pytest still counts."""
+        if not self.lines or report.skipped:
+            return None
+        if report.passed:
             return "passed" if report.when == "call" else "", "", ""
-        return None
+        return "error" if report.when in {"setup", "teardown"} else "failed", "", ""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         phase = report.when if report.when in PHASES else "crash"

@@ -41,7 +41,7 @@ class Box:
         """A process of that name that has ended, and for whose end its parent does not ask."""
         program = self.folder / name
         shutil.copy("/usr/bin/true", program)
-        parent = f"import os, subprocess, time; print(subprocess.Popen(['{program}']).pid, flush=True); time.sleep(600)"
+        parent = f"import subprocess, time; it = subprocess.Popen(['{program}']); print(it.pid, flush=True); time.sleep(600)"
         out = self.folder / "zombie"
         run("bash", "-c", f'setsid python3 -c "{parent}" >{out} 2>&1 </dev/null & echo $!')
         eventually("the parent says so", lambda: out.read_text().strip(), within=20)

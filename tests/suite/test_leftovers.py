@@ -50,9 +50,9 @@ iptables-nft -A {run}-chain -d 127.0.0.0/8 -m comment --comment {run}-rule -j RE
 iptables-nft -A OUTPUT -d 127.255.255.254 -m comment --comment "{run} jump" -j {run}-chain
 """
 STATE = """
-nsenter --target 1 --mount -- losetup --noheadings --output BACK-FILE
-cat /proc/1/mountinfo
-nsenter --target 1 --mount -- ls /run/netns
+bash /tools/host.sh mounted losetup --noheadings --output BACK-FILE
+bash /tools/host.sh mounted cat /proc/self/mountinfo
+bash /tools/host.sh mounted ls /run/netns
 cat /sys/class/net/*/ifalias 2>/dev/null
 iptables-nft-save
 """
@@ -85,7 +85,7 @@ def _plant(run_id: str, *, link: str) -> None:
         run(*line.split())
     mounts, network = (DATA / run_id / name for name in ("mounts.sh", "network.sh"))
     mounts.write_text("set -eu\n" + MOUNTS.format(**values))
-    network.write_text(f"set -eu\nnsenter --target 1 --mount -- bash {mounts}\n" + NETWORK.format(**values))
+    network.write_text(f"set -eu\nbash /tools/host.sh mounted bash {mounts}\n" + NETWORK.format(**values))
     _leftovers(f"on_host 60 {network}")
 
 

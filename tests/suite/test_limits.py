@@ -46,19 +46,24 @@ def test_deaf():
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
     time.sleep(600)
 
-@pytest.mark.patient(30, "")
-def test_patient_without_a_reason():
-    pass
-
 @pytest.mark.patient(30, "sleeps for two seconds")
 def test_patient():
     time.sleep(2)
 """
 
 
-def _play(folder: Path, *arguments: str) -> Finished:
+REASONLESS = """
+import pytest
+
+@pytest.mark.patient(30, " ")
+def test_patient_without_a_reason():
+    pass
+"""
+
+
+def _play(folder: Path, *arguments: str, tests: str = HANGS) -> Finished:
     (folder / "conftest.py").write_text(CONFTEST)
-    (folder / "test_hangs.py").write_text(HANGS)
+    (folder / "test_hangs.py").write_text(tests)
     command = [sys.executable, "-m", "pytest", "-p", "no:django", "-p", "no:cacheprovider", "-p", "no:randomly"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GUNPOWDER_TEST_DATA": str(folder)}
     environment.pop("PYTEST_XDIST_WORKER", None)
@@ -88,17 +93,7 @@ def test_what_hangs_fails_with_its_name_and_its_phase(tmp_path: Path, name: str,
 
 
 def test_who_hears_of_no_exception_is_ended_with_all_stacks_and_the_rest_is_played(tmp_path: Path) -> None:
-    done = _play(
-        tmp_path,
-        "-n",
-        "1",
-        "-k",
-        "test_deaf or test_patient",
-        "--deselect",
-        "test_hangs.py::test_endless",
-        "--deselect",
-        "test_hangs.py::test_patient_without_a_reason",
-    )
+    done = _play(tmp_path, "-n", "1", "-k", "test_deaf or test_patient")
     assert done.returncode == 1
     assert "in test_deaf" in done.stderr, done.stderr
     assert "FAILED in crash: test_hangs.py::test_deaf" in done.stdout
@@ -106,12 +101,12 @@ def test_who_hears_of_no_exception_is_ended_with_all_stacks_and_the_rest_is_play
 
 
 def test_a_longer_limit_needs_a_reason(tmp_path: Path) -> None:
-    done = _play(tmp_path, "-k", "test_patient_without_a_reason")
+    done = _play(tmp_path, tests=REASONLESS)
     assert done.returncode != 0
     assert "a longer limit needs a reason" in done.stdout + done.stderr
 
 
 def test_the_summary_is_on_disk_while_a_test_runs(tmp_path: Path) -> None:
-    _play(tmp_path, "-k", "test_patient", "--deselect", "test_hangs.py::test_patient_without_a_reason")
+    _play(tmp_path, "-k", "test_patient")
     assert "1 of 1 tests are over" in (tmp_path / "report" / "summary").read_text()
     assert not list((tmp_path / "report").glob("running-*"))
