@@ -41,7 +41,8 @@ class Box:
         """A process of that name that has ended, and for whose end its parent does not ask."""
         program = self.folder / name
         shutil.copy("/usr/bin/true", program)
-        parent = f"import subprocess, time; it = subprocess.Popen(['{program}']); print(it.pid, flush=True); time.sleep(600)"
+        child = f"it = subprocess.Popen(['{program}']); print(it.pid, flush=True)"
+        parent = f"import subprocess, time; {child}; time.sleep(600)"
         out = self.folder / "zombie"
         run("bash", "-c", f'setsid python3 -c "{parent}" >{out} 2>&1 </dev/null & echo $!')
         eventually("the parent says so", lambda: out.read_text().strip(), within=20)
@@ -76,7 +77,9 @@ def alive(pid: int) -> bool:
 @pytest.mark.parametrize(
     "make", [lambda _: 99_999_999, lambda box: box.process("sleep"), lambda box: box.zombie("containerd")]
 )
-def test_a_pid_file_that_names_nobody_or_somebody_else_is_removed(box: Box, name: str, make: Callable[[Box], int]) -> None:
+def test_a_pid_file_that_names_nobody_or_somebody_else_is_removed(
+    box: Box, name: str, make: Callable[[Box], int]
+) -> None:
     pid = make(box)
     path: Path = getattr(box, name)
     path.write_text(str(pid))
@@ -133,6 +136,7 @@ def test_a_question_that_is_never_answered_has_a_deadline(box: Box) -> None:
     )
     run("bash", "-c", f'setsid python3 -c "{listener}" >/dev/null 2>&1 </dev/null & echo $!')
     eventually("it listens", (box.folder / "hung.sock").exists, within=20)
-    told = box.script(f"DOCKER_HOST=unix://{box.folder}/hung.sock ask_engine 1 version >/dev/null 2>&1 || echo status $?")
+    question = "ask_engine 1 version >/dev/null 2>&1 || echo status $?"
+    told = box.script(f"export DOCKER_HOST=unix://{box.folder}/hung.sock\n{question}")
     assert told.strip() == "status 124"
     attempt("pkill", "--full", f"{box.folder}/hung.sock")
