@@ -51,6 +51,7 @@ of_this_run() {
 cleanup() {
     remove container "$(of_this_run container ls --all)" --force --volumes
     remove network "$(of_this_run network ls)"
+    remove image "$(docker image ls --quiet "gunpowder-test/$id-*")" --force
     remove volume "$(docker volume ls --format '{{.Name}}|{{.Label "com.docker.compose.project"}}|{{.Label "gunpowder.instance"}}' |
         awk -F'|' -v id="$id" 'index($2, id) == 1 || index($3, id) == 1 { print $1 }')"
     docker run --rm --network none --volume "$data:$data" --label gunpowder.test=cleanup "$test_image" \
@@ -61,11 +62,12 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 if [ "$mode" = all ]; then cleanup; fi
 
-for name in CI GUNPOWDER_TEST_WORKERS PYTEST_ADDOPTS; do
+for name in CI GUNPOWDER_TEST_WORKERS PYTEST_ADDOPTS GUNPOWDER_FAULT_{HOURS,PEOPLE,SEED}; do
     if [ -n "${!name:-}" ]; then arguments+=(--env "$name"); fi
 done
 arguments+=(
-    --rm --network host --shm-size 1g --name "$id-runner" --label "gunpowder.test=$id-runner"
+    # The browser is in here, too, and does more than any single one of the containers that it waits for.
+    --rm --network host --shm-size 1g --cpu-shares 4096 --name "$id-runner" --label "gunpowder.test=$id-runner"
     --volume "$ROOT:$ROOT" --workdir "$ROOT"
     --volume "$(docker_socket):/var/run/docker.sock"
     --volume "$data:$data"
@@ -73,7 +75,7 @@ arguments+=(
     --volume gunpowder-test-cache:/cache
     --env "GUNPOWDER_TEST_ID=$id" --env "GUNPOWDER_TEST_DATA=$data/$id"
     --env "GUNPOWDER_DOCKER_SOCKET=$(docker_socket)"
-    --env "RUFF_CACHE_DIR=/cache/$checkout/ruff" --env "MYPY_CACHE_DIR=/cache/$checkout/mypy"
+    --env "RUFF_CACHE_DIR=/cache/$checkout/ruff" --env "MYPY_CACHE_DIR=/cache/mypy"
     --env "IMPORT_LINTER_CACHE_DIR=/cache/$checkout/import-linter"
     --env "PYTEST_CACHE_DIR=/cache/$checkout/pytest" --env "HYPOTHESIS_STORAGE_DIRECTORY=/cache/$checkout/hypothesis"
     --env "COLUMNS=120"

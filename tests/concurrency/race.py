@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
+from tests.patience import PATIENCE
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 30 * PATIENCE
 
 
 def race(*contestants: Callable[[], Any]) -> list[Any]:
