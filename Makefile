@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down purge test t test-shell lint format requirements settings images logs ps shell
+.PHONY: help up down purge test t faults test-shell lint format requirements settings images logs ps shell
 
 help: ## List the targets
 	@printf 'make TARGET\n\n'
@@ -23,6 +23,12 @@ test: ## Run all checks and the whole suite on the real thing (ARGS=… goes to 
 
 t: ## Run pytest alone, for development: make t ARGS="tests/test_states.py -x"
 	@bash deploy/test.sh pytest $(ARGS)
+
+faults: export GUNPOWDER_FAULT_HOURS ?= 168
+faults: export GUNPOWDER_FAULT_PEOPLE ?= 20
+faults: export GUNPOWDER_FAULT_SEED ?= $(shell echo $$RANDOM$$RANDOM)
+faults: ## The long form of the fault tests (GUNPOWDER_FAULT_HOURS=168 GUNPOWDER_FAULT_PEOPLE=20 GUNPOWDER_FAULT_SEED=…)
+	@bash deploy/test.sh pytest tests/faults -n 0 -s $(ARGS)
 
 test-shell: ## A shell where the tests run
 	@bash deploy/test.sh shell

@@ -70,12 +70,13 @@ collect_arguments() {
     while IFS='=' read -r name value; do
         arguments+=(--env "$name=$value" --env "${name/GUNPOWDER_/GUNPOWDER_TEST_}=$value")
     done < <(bash deploy/images.sh --tags app nginx postgres redis workspace)
-    for name in CI GUNPOWDER_TEST_WORKERS PYTEST_ADDOPTS; do
+    for name in CI GUNPOWDER_TEST_WORKERS PYTEST_ADDOPTS GUNPOWDER_FAULT_{HOURS,PEOPLE,SEED}; do
         if [ -n "${!name:-}" ]; then arguments+=(--env "$name"); fi
     done
     if [ -t 1 ]; then arguments+=(--env GUNPOWDER_TEST_TERMINAL=1); fi
     arguments+=(
-        --rm --network host --shm-size 1g --name "$runner" --label "gunpowder.test=$runner"
+        # The browser is in here, too, and does more than any single one of the containers that it waits for.
+        --rm --network host --shm-size 1g --cpu-shares 4096 --name "$runner" --label "gunpowder.test=$runner"
         --volume "$ROOT:$ROOT" --workdir "$ROOT"
         --volume "$(docker_socket):/var/run/docker.sock"
         --volume "$data:$data"
@@ -83,7 +84,7 @@ collect_arguments() {
         --volume gunpowder-test-cache:/cache
         --env "GUNPOWDER_TEST_IMAGE=$test_image" --env "GUNPOWDER_TEST_ID=$id" --env "GUNPOWDER_TEST_DATA=$data/$id"
         --env "GUNPOWDER_DOCKER_SOCKET=$(docker_socket)"
-        --env "RUFF_CACHE_DIR=/cache/$checkout/ruff" --env "MYPY_CACHE_DIR=/cache/$checkout/mypy"
+        --env "RUFF_CACHE_DIR=/cache/$checkout/ruff" --env "MYPY_CACHE_DIR=/cache/mypy"
         --env "IMPORT_LINTER_CACHE_DIR=/cache/$checkout/import-linter"
         --env "PYTEST_CACHE_DIR=/cache/$checkout/pytest" --env "HYPOTHESIS_STORAGE_DIRECTORY=/cache/$checkout/hypothesis"
         --env "COLUMNS=120"

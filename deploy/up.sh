@@ -243,7 +243,7 @@ purge() {
     if [ -n "$images" ]; then
         # shellcheck disable=SC2016
         step "Users' files" purge-files docker run --rm --network none --user 0:0 --entrypoint /bin/bash \
-            --volume "$root:/purge" "$images" -c 'shopt -s nullglob; rm -rf --one-file-system /purge/user_* /purge/home_*; ls -A /purge'
+            --volume "$root:/purge" "$images" -c 'shopt -s nullglob; rm -rf --one-file-system /purge/user_* /purge/home_* /purge/notice_*; ls -A /purge'
     fi
     rm -f "$OVERRIDE"
     say "Purged. Images are kept; 'docker image ls gunpowder/*' lists them."

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import gc
 import os
 from typing import TYPE_CHECKING, Any
 
 import django
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
+from django.urls import get_resolver
 from django.utils.http import parse_header_parameters
 
 if TYPE_CHECKING:
@@ -28,4 +30,9 @@ class Handler(ASGIHandler):
 
 
 django.setup(set_prefix=False)
+# All views are imported now: before the server forks, so that its processes share them, and before anybody waits.
+_ = get_resolver().url_patterns
 application = Handler()
+# What is shared stays shared: a collection writes into every object it looks at, and so copies its page.
+gc.collect()
+gc.freeze()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -18,10 +17,6 @@ from workspaces.states import State
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
-
-# Workers stamp themselves every 10 s; a busy one may be late by the length of a start.
-FRESH = timedelta(seconds=60)
-
 
 _UNKNOWN: dict[str, dict[str, Any]] = {
     name: {"ok": False, "message": "Unknown: the database does not answer."} for name in ("worker", "runtime")
@@ -45,7 +40,7 @@ def metrics(_: HttpRequest) -> HttpResponse:
     counts = dict(Workspace.objects.values_list("state").annotate(Count("pk")))
     lines = ["# HELP gunpowder_workspaces Workspaces by state.", "# TYPE gunpowder_workspaces gauge"]
     lines += [f'gunpowder_workspaces{{state="{state}"}} {counts.get(state, 0)}' for state in State]
-    fresh = WorkerBeat.objects.filter(at__gt=timezone.now() - FRESH).count()
+    fresh = WorkerBeat.fresh(now=timezone.now()).count()
     lines += [
         "# HELP gunpowder_workers Workers that stamped themselves lately.",
         "# TYPE gunpowder_workers gauge",
@@ -73,13 +68,11 @@ def _broker() -> dict[str, Any]:
 
 
 def _workers() -> dict[str, dict[str, Any]]:
-    """One of each kind must have stamped lately: starts without sweeps, or sweeps without starts, is not ready."""
-    beats = list(WorkerBeat.objects.filter(at__gt=timezone.now() - FRESH))
-    kinds = {beat.name.split("@")[0] for beat in beats}
-    missing = sorted({"lifecycle", "sweeps"} - kinds)
+    beats = list(WorkerBeat.fresh(now=timezone.now()))
+    missing = WorkerBeat.missing(beats)
     worker: dict[str, Any] = {"ok": not missing}
     if missing:
-        worker["message"] = f"No worker consumed its queue within {FRESH.seconds} s: {', '.join(missing)}."
+        worker["message"] = f"No worker consumed its queue within {WorkerBeat.FRESH.seconds} s: {', '.join(missing)}."
     runtime: dict[str, Any] = {"ok": any(beat.runtime_ok for beat in beats)}
     if not runtime["ok"]:
         runtime["message"] = "No worker reached the container engine lately."

@@ -46,6 +46,7 @@ def main() -> None:
         "--bind=0.0.0.0:8000",  # the compose network's: health checks and Prometheus; nginx uses the socket
         "--worker-class=gunpowder.serve.Worker",
         f"--workers={os.environ.get('GUNPOWDER_WEB_WORKERS') or '2'}",
+        "--preload",  # imported once, shared by all: less memory, a quicker start
         "--umask=7",
         "--worker-tmp-dir=/dev/shm",
         "--graceful-timeout=5",

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 from celery.signals import before_task_publish
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.cache import cache, caches
+from django.db import connection
+from django.test import Client, TransactionTestCase
 from rest_framework.test import APIClient
 
+from tests.groups import group_of
+from tests.suite.patience import PATIENCE, SLOW, SLOWNESS, examples
 from workspaces import conf, lifecycle
 from workspaces.runtimes.memory import MemoryRuntime
 
@@ -26,17 +32,46 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.suite.limits", "tests.suite.progress"]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """On a slow machine groups are played in the order of collection, which puts whole stacks last, and not the largest
+    first: a stack and the other tests beside each other take several times as long there as in turn."""
+    if SLOW and hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests of one group, such as those of a stack, in one process (`--dist loadgroup`).
+    """Keep each group in one process (`--dist loadgroup`), and the stack's own last.
 
     pytest-xdist 3.8 does so by setting `Item._nodeid`, which pytest 9.2 no longer reads; there it groups nothing.
     """
+    # Those of one stack follow each other, so that it can be taken down after the last.
+    items.sort(key=lambda item: (item.get_closest_marker("stack") is not None, group_of(item)))
     if not hasattr(config, "workerinput"):
         return
     for item in items:
-        group = item.get_closest_marker("xdist_group")
-        if group is not None and not item.nodeid.endswith(suffix := f"@{group.args[0]}"):
+        group = group_of(item)
+        if group and not item.nodeid.endswith(suffix := f"@{group}"):
             item._id = type(item._id).parse(item.nodeid + suffix)
+
+
+def pytest_collection_finish() -> None:
+    """Nothing that exists by now is garbage, so no collection needs to look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_report_header() -> str:
+    return f"machine: {SLOWNESS:.1f} times as slow as a quiet one; waits are stretched {PATIENCE:.1f} times"
+
+
+# How long an example takes says something about the machine's other guests and nothing about the code.
+hypothesis.settings.register_profile(
+    "patient",
+    deadline=None,
+    max_examples=examples(100),
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)
@@ -50,12 +85,49 @@ def _nothing_queued() -> Iterator[None]:
     app.conf["broker_url"] = before
 
 
+# What migrations wrote stays; a large table is truncated, because what is deleted is still read past.
+EMPTY_ALL_TABLES = """
+DO $$
+DECLARE place regclass;
+BEGIN
+    SET LOCAL session_replication_role = replica;  -- no foreign key is looked at
+    FOR place IN
+        SELECT oid FROM pg_class
+        WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+          AND relname NOT IN ('django_migrations', 'django_content_type', 'auth_permission')
+    LOOP
+        IF pg_relation_size(place) > 1048576 THEN
+            EXECUTE format('TRUNCATE %s CASCADE', place);
+        ELSIF pg_relation_size(place) > 0 THEN
+            EXECUTE format('DELETE FROM %s', place);
+        END IF;
+    END LOOP;
+END $$
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _emptied_by_deleting() -> Iterator[None]:
+    """After a test with transactions of its own. Django's flush makes new files for each table and index and writes
+    all permissions anew, which takes far longer than most of these tests."""
+
+    def empty(_: TransactionTestCase) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(EMPTY_ALL_TABLES)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", empty)
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_this_process() -> None:
     """A database of its own in Redis: clearing it must not disturb the suite's other processes, or a broker."""
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) + 1
     place: dict[str, Any] = settings.CACHES["default"]
     place["LOCATION"] = place["LOCATION"].replace("?db=0", f"?db={number}")
+    # A request may not wait longer than a second for a throttle; a test on a busy machine may.
+    place["OPTIONS"] = {"socket_timeout": 20, "socket_connect_timeout": 20}
     with contextlib.suppress(AttributeError):
         del caches["default"]  # one that was made before
     assert caches["default"]._cache._servers == [place["LOCATION"]]  # type: ignore[attr-defined]
@@ -64,7 +136,9 @@ def _cache_of_this_process() -> None:
 
 @pytest.fixture(autouse=True)
 def _no_throttle_left_over(_cache_of_this_process: None) -> None:
-    cache.clear()
+    # Asked first: most tests leave nothing, and emptying an empty database takes Redis a hundred times as long.
+    if cache._cache.get_client().dbsize():  # type: ignore[attr-defined]
+        cache.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +171,14 @@ def user(make_user: Callable[..., Any]) -> Any:
 @pytest.fixture
 def staff(make_user: Callable[..., Any]) -> Any:
     return make_user("root", is_staff=True, is_superuser=True)
+
+
+@pytest.fixture
+def admin(staff: Any) -> Client:
+    """A browser in which `staff` is logged in."""
+    client = Client()
+    client.force_login(staff)
+    return client
 
 
 @pytest.fixture

@@ -18,13 +18,6 @@ pytestmark = pytest.mark.django_db
 LIST = "/admin/workspaces/workspace/"
 
 
-@pytest.fixture
-def admin(staff: Any) -> Client:
-    client = Client()
-    client.force_login(staff)
-    return client
-
-
 def act(client: Client, action: str, *rows: Workspace) -> str:
     """Choose an action for some rows; what the page that follows says."""
     chosen = {"action": action, "_selected_action": [row.pk for row in rows]}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +10,10 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from django.utils import timezone
 
 from tests.api.shapes import assert_workspace
-from workspaces.models import Transition, WorkerBeat, Workspace
+from tests.idling import left_alone
+from workspaces.models import Transition, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,13 +32,6 @@ def run(*words: str) -> str:
 
 def run_json(*words: str) -> Any:
     return json.loads(run(*words, "--json"))
-
-
-def let_it_idle(workspace: Workspace) -> None:
-    """Let the running workspace have been left alone for two hours."""
-    past = timezone.now() - timedelta(hours=2)
-    clocks = ("started_at", "presence_at", "work_at", "connection_at", "last_activity_at")
-    Workspace.objects.filter(pk=workspace.pk).update(**dict.fromkeys(clocks, past))
 
 
 # --- list and show ---
@@ -135,9 +127,10 @@ def test_a_disabled_user_is_a_sentence_with_its_code(make_user: Callable[..., An
 
 def test_a_dry_sweep_only_says_what_would_stop(running: Workspace, user: Any) -> None:
     assert run("sweep", "--dry-run") == "nothing to do\n"
-    let_it_idle(running)
+    left_alone(running)
     text = run("sweep", "--dry-run")
     assert f"workspace={user.pk}" in text
+    assert "saves_memory_bytes=419430400" in text
     assert "action=would_stop  reason=idle" in text
     report = run_json("sweep", "--dry-run")
     assert (report["sweep"], report["skipped"]) == ("stop_idle", "")
@@ -149,10 +142,32 @@ def test_a_dry_sweep_only_says_what_would_stop(running: Workspace, user: Any) ->
 
 
 def test_a_sweep_stops_what_is_idle(running: Workspace, user: Any) -> None:
-    let_it_idle(running)
-    assert run_json("sweep")["actions"] == [{"workspace": user.pk, "action": "stop", "reason": "idle"}]
+    left_alone(running)
+    (action,) = run_json("sweep")["actions"]
+    assert (action["workspace"], action["action"], action["reason"]) == (user.pk, "stop", "idle")
     running.refresh_from_db()
     assert (running.state, running.stop_reason) == ("stopping", "idle")
+
+
+def test_show_explains_a_stop_with_every_clock_that_was_seen(running: Workspace) -> None:
+    left_alone(running)
+    run("sweep")
+    text = run("show", "alice")
+    assert "Stopped after 2 h without activity. " in text
+    shown = run_json("show", "alice")
+    detail = shown["history"][0]["detail"]
+    assert shown["decision"] == detail
+    assert detail["verdict"] == "stop"
+    assert set(detail["clocks"]) >= {"started_at", "presence_at", "work_at", "connection_at", "keep_until"}
+
+
+def test_show_explains_why_one_was_spared(running: Workspace, runtime: MemoryRuntime) -> None:
+    left_alone(running)
+    runtime.inside(running.container).commands = ("make",)
+    run("sweep")
+    spared = run_json("show", "alice")["last_spared"]
+    assert (spared["verdict"], spared["working_on"]) == ("spared", ["make"])
+    assert spared["sentence"].startswith("Not stopped: make is at work.")
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -185,81 +200,7 @@ def test_an_engine_that_does_not_answer_is_an_error_and_changes_nothing(
     assert running.state == "running"
 
 
-# --- doctor ---
-
-
-@pytest.fixture
-def all_well(configure: Callable[..., None], tmp_path: Path, runtime: MemoryRuntime) -> None:
-    configure(workspace_mount=tmp_path)
-    for kind in ("lifecycle", "sweeps"):
-        WorkerBeat.objects.create(name=f"{kind}@host", at=timezone.now(), runtime_ok=True)
-
-
-def diagnose() -> dict[str, bool]:
-    """What the doctor found, by what it looked at; the exit status must agree."""
-    out = StringIO()
-    status: Any = 0
-    try:
-        call_command("workspaces", "doctor", "--json", stdout=out)
-    except SystemExit as end:
-        status = end.code
-    findings = json.loads(out.getvalue())
-    assert all(finding["sentence"] for finding in findings)
-    found = {finding["what"]: finding["ok"] for finding in findings}
-    assert status == (0 if all(found.values()) else 1)
-    return found
-
-
-def sick(found: dict[str, bool]) -> list[str]:
-    return sorted(what for what, ok in found.items() if not ok)
-
-
-def test_the_doctor_finds_nothing_where_all_is_well(all_well: None, running: Workspace) -> None:
-    assert sick(diagnose()) == []
-    lines = run("doctor").splitlines()
-    assert len(lines) >= 5
-    assert all(line.startswith("ok ") for line in lines)
-
-
-def test_the_doctor_finds_a_row_without_its_container(
-    all_well: None, running: Workspace, runtime: MemoryRuntime
-) -> None:
-    runtime.ensure_removed(running.container)
-    assert sick(diagnose()) == ["rows without containers"]
-
-
-def test_the_doctor_finds_a_container_without_its_row(all_well: None, running: Workspace) -> None:
-    Workspace.objects.all().delete()
-    assert sick(diagnose()) == ["containers without rows"]
-
-
-def test_the_doctor_finds_an_engine_that_does_not_answer(all_well: None, runtime: MemoryRuntime) -> None:
-    runtime.reachable = False
-    assert sick(diagnose()) == ["containers", "runtime"]
-
-
-def test_the_doctor_finds_missing_folders_and_workers(
-    runtime: MemoryRuntime, configure: Callable[..., None], tmp_path: Path, capsys: Any
-) -> None:
-    configure(workspace_mount=tmp_path / "nowhere")
-    assert sick(diagnose()) == ["workers", "workspace root"]
-    out = StringIO()
-    with pytest.raises(SystemExit) as end:
-        call_command("workspaces", "doctor", stdout=out)
-    assert end.value.code == 1
-    assert "WRONG  workspace root: " in out.getvalue()
-
-
-def test_a_worker_that_was_seen_long_ago_is_none(all_well: None) -> None:
-    WorkerBeat.objects.update(at=timezone.now() - timedelta(minutes=5))
-    assert sick(diagnose()) == ["workers"]
-
-
-def test_the_doctor_changes_nothing(all_well: None, running: Workspace, runtime: MemoryRuntime) -> None:
-    runtime.ensure_removed(running.container)
-    before = list(Workspace.objects.values())
-    diagnose()
-    assert list(Workspace.objects.values()) == before
+# --- wrong calls ---
 
 
 @pytest.mark.parametrize("words", [[], ["dance"], ["show"], ["list", "--verbose"]])

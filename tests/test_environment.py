@@ -38,6 +38,7 @@ WRONG = {
     "GUNPOWDER_PIDS": ("1", "99999999"),
     "GUNPOWDER_RUNTIME": ("podman",),
     "GUNPOWDER_START_CONCURRENCY": ("0", "65"),
+    "GUNPOWDER_MEMORY_RESERVE": ("-1", "much"),
     "GUNPOWDER_STARTS_PER_MINUTE": ("1", "x"),
     "GUNPOWDER_DEMO_USER": ("perhaps",),
     "GUNPOWDER_LOG_LEVEL": ("LOUD",),

@@ -101,14 +101,35 @@ def test_an_open_answer_counts_as_a_connection(running: Workspace, now: datetime
     token = ticket.issue(running, login="", now=now)
     later = now + timedelta(minutes=5)
     answer = gate.decide(user_id=running.user_id, tokens=[token], now=later)
-    gate.note_activity(answer, now=later, idle=IDLE)
+    before = running.last_activity_at
+    gate.note_activity(answer, visit=False, socket=True, now=later, idle=IDLE)
     running.refresh_from_db()
-    assert running.connection_at == running.last_activity_at == later
+    assert (running.connection_at, running.last_activity_at) == (later, before)
+
+
+def test_a_plain_request_counts_as_nothing(running: Workspace, now: datetime) -> None:
+    token, before = ticket.issue(running, login="", now=now), running.connection_at
+    later = now + timedelta(minutes=5)
+    answer = gate.decide(user_id=running.user_id, tokens=[token], now=later)
+    gate.note_activity(answer, visit=False, socket=False, now=later, idle=IDLE)
+    running.refresh_from_db()
+    assert (running.connection_at, running.presence_at) == (before, running.started_at)
+
+
+def test_a_visit_to_the_page_counts_as_presence(running: Workspace, now: datetime) -> None:
+    token = ticket.issue(running, login="", now=now)
+    later = now + timedelta(minutes=5)
+    gate.note_activity(
+        gate.decide(user_id=running.user_id, tokens=[token], now=later), visit=True, socket=False, now=later, idle=IDLE
+    )
+    running.refresh_from_db()
+    assert running.presence_at == running.last_activity_at == later
+    assert running.presence_source == "visit"
 
 
 def test_a_refusal_counts_as_nothing(running: Workspace, now: datetime) -> None:
     before = running.connection_at
     answer = gate.decide(user_id=running.user_id, tokens=["bad"], now=now)
-    gate.note_activity(answer, now=now + timedelta(minutes=5), idle=IDLE)
+    gate.note_activity(answer, visit=True, socket=False, now=now + timedelta(minutes=5), idle=IDLE)
     running.refresh_from_db()
     assert running.connection_at == before

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.utils import timezone
 
-from tests.faults import CannotStop, Interrupted, LosesTheEngine, OverlooksPorts
+from tests.trouble import CannotStop, Contended, Interrupted, LosesTheEngine, OverlooksPorts
 from workspaces import conf, lifecycle
 from workspaces.errors import (
     AccessDenied,
     NotRunning,
+    PassingRefusal,
     RuntimeUnavailable,
     StartRefused,
     StartsTooOften,
@@ -20,7 +21,7 @@ from workspaces.errors import (
 )
 from workspaces.lifecycle import Outcome
 from workspaces.models import Transition, Workspace
-from workspaces.runtimes.base import Observation, Phase
+from workspaces.runtimes.base import Observation, Phase, Report
 from workspaces.states import Reason, State, Wanted
 
 if TYPE_CHECKING:
@@ -265,6 +266,37 @@ def test_an_engine_that_is_away_changes_nothing(starting: Workspace, runtime: Me
     assert _start(starting, runtime) is Outcome.DONE
 
 
+def test_a_refusal_that_does_not_pass_fails_with_its_sentence(starting: Workspace, runtime: MemoryRuntime) -> None:
+    runtime.refuse = PassingRefusal("The host has no memory left.", code="no_memory")
+    outcomes = [_start(starting, runtime) for _ in range(lifecycle.PASSING_ATTEMPTS)]
+    assert outcomes == [*[Outcome.AGAIN] * (lifecycle.PASSING_ATTEMPTS - 1), Outcome.FAILED]
+    assert (starting.error_code, starting.error_message) == ("no_memory", "The host has no memory left.")
+    runtime.refuse = None
+    assert _start(lifecycle.request_start(starting.user, actor=None), runtime) is Outcome.DONE
+
+
+def test_an_engine_that_answers_and_yet_cannot_gives_the_place_in_the_queue_free(
+    starting: Workspace, runtime: MemoryRuntime
+) -> None:
+    contended = Contended()
+    for _ in range(lifecycle.MAX_ATTEMPTS):
+        with pytest.raises(RuntimeUnavailable):
+            _start(starting, contended)
+    assert _start(starting, contended) is Outcome.FAILED
+    assert starting.error_code == "start_interrupted"
+
+
+def test_a_start_that_fails_and_cannot_be_stopped_fails_all_the_same(
+    starting: Workspace, configure: Callable[..., None]
+) -> None:
+    configure(start_timeout_seconds=0)
+    stubborn = CannotStop()
+    stubborn.answering = False
+    assert _start(starting, stubborn) is Outcome.FAILED
+    assert starting.error_code == "start_timeout"
+    assert (starting.state, starting.port) == (State.FAILED, None)
+
+
 def test_a_start_whose_workers_keep_dying_is_given_up(starting: Workspace, runtime: MemoryRuntime) -> None:
     Workspace.objects.filter(pk=starting.pk).update(attempts=lifecycle.MAX_ATTEMPTS)
     assert _start(starting, runtime) is Outcome.FAILED
@@ -504,55 +536,75 @@ def test_an_illegal_transition_is_a_bug_and_never_written(running: Workspace, no
 
 # --- idle stops --------------------------------------------------------------------------------------------------
 
+DECISION = {"verdict": "stop", "sentence": "Stopped."}
+
+
+def _stop_idle(workspace: Workspace, *, now: datetime) -> Workspace | None:
+    return lifecycle.stop_if_unchanged(workspace, reason=Reason.IDLE, decision=DECISION, now=now)
+
 
 def test_a_quiet_workspace_is_stopped_with_the_clocks_in_its_history(running: Workspace, now: datetime) -> None:
-    moved = lifecycle.stop_if_quiet(running, reason=Reason.IDLE, now=now)
+    moved = _stop_idle(running, now=now)
     assert moved is not None
     assert (moved.state, moved.stop_reason) == (State.STOPPING, "idle")
-    detail = Transition.objects.latest("id").detail
-    assert running.started_at is not None
-    assert detail["connection_at"] == detail["started_at"] == running.started_at.isoformat()
+    assert Transition.objects.latest("id").detail == moved.last_decision == DECISION
 
 
-@pytest.mark.parametrize("field", ["last_activity_at", "keep_until"])
+@pytest.mark.parametrize("field", ["presence_at", "work_at", "keep_until"])
 def test_whoever_came_back_since_the_decision_keeps_the_workspace(
     running: Workspace, now: datetime, field: str
 ) -> None:
     Workspace.objects.filter(pk=running.pk).update(**{field: now + MINUTE})
-    assert lifecycle.stop_if_quiet(running, reason=Reason.IDLE, now=now) is None
+    assert _stop_idle(running, now=now) is None
     running.refresh_from_db()
     assert running.state == State.RUNNING
 
 
 @pytest.fixture
 def stopping_idle(running: Workspace, now: datetime) -> Workspace:
-    moved = lifecycle.stop_if_quiet(running, reason=Reason.IDLE, now=now)
+    moved = _stop_idle(running, now=now)
     assert moved is not None
     return moved
 
 
-def test_a_heartbeat_just_before_the_end_keeps_the_container(stopping_idle: Workspace, runtime: MemoryRuntime) -> None:
-    assert stopping_idle.port is not None
-    runtime.heartbeats[stopping_idle.port] = timezone.now()
+def _report_presence(workspace: Workspace, runtime: MemoryRuntime, at: datetime) -> None:
+    runtime.inside(workspace.container).report = Report(present_at=at, source="window")
+
+
+def test_presence_just_before_the_end_keeps_the_container(stopping_idle: Workspace, runtime: MemoryRuntime) -> None:
+    _report_presence(stopping_idle, runtime, timezone.now())
     assert _stop(stopping_idle, runtime) is Outcome.DONE
     assert (stopping_idle.state, stopping_idle.wanted, stopping_idle.stop_reason) == ("running", "running", "")
     assert len(runtime.running_names()) == 1
     assert _history(stopping_idle)[-1] == ("stopping", "running", "activity")
 
 
-def test_an_old_heartbeat_keeps_nothing(stopping_idle: Workspace, runtime: MemoryRuntime) -> None:
-    assert stopping_idle.port is not None
-    runtime.heartbeats[stopping_idle.port] = stopping_idle.changed_at - MINUTE
+def test_whoever_opens_it_before_the_end_keeps_the_container(stopping_idle: Workspace, runtime: MemoryRuntime) -> None:
+    lifecycle.request_start(stopping_idle.user, actor=stopping_idle.user)
+    assert _stop(stopping_idle, runtime) is Outcome.DONE
+    assert (stopping_idle.state, stopping_idle.stop_reason) == ("running", "")
+    assert _history(stopping_idle)[-1] == ("stopping", "running", "activity")
+
+
+def test_old_presence_keeps_nothing(stopping_idle: Workspace, runtime: MemoryRuntime) -> None:
+    _report_presence(stopping_idle, runtime, stopping_idle.changed_at - MINUTE)
     assert _stop(stopping_idle, runtime) is Outcome.DONE
     assert stopping_idle.state == State.STOPPED
 
 
-def test_a_forged_heartbeat_of_the_future_counts_as_now(stopping_idle: Workspace, runtime: MemoryRuntime) -> None:
+def test_a_workspace_that_does_not_answer_just_before_the_end_is_stopped(
+    stopping_idle: Workspace, runtime: MemoryRuntime
+) -> None:
+    runtime.mute.add(stopping_idle.container)
+    assert _stop(stopping_idle, runtime) is Outcome.DONE
+    assert stopping_idle.state == State.STOPPED
+
+
+def test_a_heartbeat_is_no_presence(stopping_idle: Workspace, runtime: MemoryRuntime) -> None:
     assert stopping_idle.port is not None
-    runtime.heartbeats[stopping_idle.port] = timezone.now() + timedelta(days=3650)
-    _stop(stopping_idle, runtime)
-    assert stopping_idle.last_activity_at is not None
-    assert stopping_idle.last_activity_at <= timezone.now()
+    runtime.heartbeats[stopping_idle.port] = timezone.now()
+    assert _stop(stopping_idle, runtime) is Outcome.DONE
+    assert stopping_idle.state == State.STOPPED
 
 
 def test_nobody_can_keep_what_its_user_stopped(running: Workspace, runtime: MemoryRuntime) -> None:

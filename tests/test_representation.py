@@ -26,6 +26,8 @@ PROMISED = {
     "container",
     "image",
     "queued_position",
+    "queued_for",
+    "queued_seconds",
     "requested_at",
     "started_at",
     "stopped_at",

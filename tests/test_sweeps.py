@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.sessions.models import Session
-from django.db import connection
 from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
-from tests.faults import CannotStop, Interrupted
+from tests.trouble import CannotStop, Interrupted
 from workspaces import access, lifecycle, sweeps, ticket
 from workspaces.lifecycle import Outcome
 from workspaces.models import PortRest, Ticket, Transition, Usage, WorkerBeat, Workspace
+from workspaces.passes import Report
 from workspaces.runtimes.base import Endpoint, Phase
 from workspaces.runtimes.memory import MemoryRuntime
 from workspaces.states import State, Wanted
@@ -29,7 +32,7 @@ pytestmark = pytest.mark.django_db
 MINUTE = timedelta(minutes=1)
 
 
-def _actions(report: sweeps.Report) -> list[tuple[int | None, str]]:
+def _actions(report: Report) -> list[tuple[int | None, str]]:
     return [(action["workspace"], action["action"]) for action in report.actions]
 
 
@@ -40,73 +43,6 @@ def _again(workspace: Workspace) -> Workspace:
 
 def _snapshot() -> list[dict[str, Any]]:
     return [dict(row) for row in Workspace.objects.order_by("pk").values()]
-
-
-# --- idle --------------------------------------------------------------------------------------------------------
-
-
-def test_a_quiet_workspace_is_stopped(running: Workspace, runtime: MemoryRuntime, now: datetime) -> None:
-    report = sweeps.stop_idle(runtime=runtime, now=now + 31 * MINUTE)
-    assert _actions(report) == [(running.user_id, "stop")]
-    assert (_again(running).state, running.stop_reason) == (State.STOPPING, "idle")
-
-
-def test_a_used_workspace_goes_on(running: Workspace, runtime: MemoryRuntime, now: datetime) -> None:
-    assert sweeps.stop_idle(runtime=runtime, now=now + 29 * MINUTE).actions == []
-    assert _again(running).state == State.RUNNING
-
-
-def test_a_heartbeat_that_the_gate_did_not_see_counts(
-    running: Workspace, runtime: MemoryRuntime, now: datetime
-) -> None:
-    assert running.port is not None
-    runtime.heartbeats[running.port] = now + 20 * MINUTE
-    assert sweeps.stop_idle(runtime=runtime, now=now + 31 * MINUTE).actions == []
-    assert _again(running).connection_at == now + 20 * MINUTE
-    assert _actions(sweeps.stop_idle(runtime=runtime, now=now + 51 * MINUTE)) == [(running.user_id, "stop")]
-
-
-def test_a_failed_probe_holds_the_workspace_because_unknown_is_not_idle(
-    running: Workspace, runtime: MemoryRuntime, now: datetime
-) -> None:
-    runtime.answering = False
-    report = sweeps.stop_idle(runtime=runtime, now=now + 31 * MINUTE)
-    assert _actions(report) == [(running.user_id, "held")]
-    assert _again(running).state == State.RUNNING
-
-
-def test_the_longest_lifetime_ends_what_is_in_use_and_does_not_answer(
-    running: Workspace, runtime: MemoryRuntime, now: datetime
-) -> None:
-    later = now + timedelta(hours=24, minutes=1)
-    Workspace.objects.filter(pk=running.pk).update(last_activity_at=later, presence_at=later, keep_until=later + MINUTE)
-    runtime.answering = False
-    assert _actions(sweeps.stop_idle(runtime=runtime, now=later)) == [(running.user_id, "stop")]
-    assert _again(running).stop_reason == "lifetime"
-
-
-def test_what_is_kept_goes_on_until_then(running: Workspace, runtime: MemoryRuntime, now: datetime) -> None:
-    lifecycle.request_keep(running, minutes=120, now=now)
-    assert sweeps.stop_idle(runtime=runtime, now=now + 119 * MINUTE).actions == []
-    assert len(sweeps.stop_idle(runtime=runtime, now=now + 121 * MINUTE).actions) == 1
-
-
-def test_a_dry_run_says_what_it_would_do_and_does_nothing(
-    running: Workspace, runtime: MemoryRuntime, now: datetime
-) -> None:
-    before = _snapshot()
-    report = sweeps.stop_idle(runtime=runtime, now=now + 31 * MINUTE, dry_run=True)
-    assert _actions(report) == [(running.user_id, "would_stop")]
-    assert report.actions[0]["reason"] == "idle"
-    assert _snapshot() == before
-
-
-def test_a_sweep_finds_every_quiet_workspace_in_one_pass(
-    make_user: Callable[..., Any], bring_up: Callable[[Any], Workspace], runtime: MemoryRuntime, now: datetime
-) -> None:
-    rows = [bring_up(make_user()) for _ in range(5)]
-    report = sweeps.stop_idle(runtime=runtime, now=now + 31 * MINUTE)
-    assert sorted(_actions(report)) == [(row.user_id, "stop") for row in rows]
 
 
 # --- disabled users ----------------------------------------------------------------------------------------------
@@ -262,17 +198,40 @@ def test_an_unreachable_runtime_is_never_read_as_gone(
     assert _snapshot() == before
 
 
-def test_a_silent_editor_is_ended_after_a_while_and_not_before(
-    running: Workspace, runtime: MemoryRuntime, now: datetime
+def test_silence_counts_from_the_question_and_not_from_the_beginning_of_the_pass(
+    running: Workspace, runtime: MemoryRuntime, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sweeps, "time", SimpleNamespace(monotonic=itertools.count().__next__))
+    runtime.answering = False
+    sweeps.reconcile(runtime=runtime, now=now)
+    assert (_again(running).unhealthy_since or now) > now
+
+
+def test_a_silent_editor_is_ended_after_a_while_and_not_before(
+    running: Workspace, runtime: MemoryRuntime, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Here no pass takes any time.
+    monkeypatch.setattr(sweeps, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=time.sleep))
     runtime.answering = False
     assert sweeps.reconcile(runtime=runtime, now=now).actions == []
-    assert sweeps.reconcile(runtime=runtime, now=now + timedelta(seconds=20)).actions == []
-    assert _again(running).unhealthy_since == now
-    report = sweeps.reconcile(runtime=runtime, now=now + timedelta(seconds=31))
+    silent_since = _again(running).unhealthy_since
+    assert silent_since == now
+    not_yet = silent_since + sweeps.UNHEALTHY_AFTER - timedelta(milliseconds=1)
+    assert sweeps.reconcile(runtime=runtime, now=not_yet).actions == []
+    assert _again(running).unhealthy_since == silent_since
+    report = sweeps.reconcile(runtime=runtime, now=silent_since + sweeps.UNHEALTHY_AFTER)
     assert _actions(report) == [(running.user_id, "unhealthy")]
     assert (_again(running).state, running.error_code) == (State.FAILED, "unhealthy")
     assert runtime.running_names() == []
+
+
+def test_a_slow_editor_is_not_taken_for_a_silent_one(running: Workspace, runtime: MemoryRuntime, now: datetime) -> None:
+    runtime.answers_after = 10  # the usual question is given up after 3 s
+    sweeps.reconcile(runtime=runtime, now=now)
+    assert _again(running).unhealthy_since is not None
+    late = now + sweeps.UNHEALTHY_AFTER + timedelta(seconds=5)
+    assert sweeps.reconcile(runtime=runtime, now=late).actions == []
+    assert (_again(running).state, running.unhealthy_since) == (State.RUNNING, None)
 
 
 def test_an_editor_that_answers_again_is_forgiven(running: Workspace, runtime: MemoryRuntime, now: datetime) -> None:
@@ -316,6 +275,7 @@ def test_a_lost_message_is_sent_again(
     workspace = lifecycle.request_start(user, actor=user)
     if task == "workspaces.stop":
         workspace = lifecycle.request_stop(workspace, actor=user)
+    Workspace.objects.filter(pk=workspace.pk).update(dispatched_at=now)
     assert sweeps.reconcile(runtime=runtime, now=now).actions == []  # too soon
     with django_capture_on_commit_callbacks(execute=True):
         report = sweeps.reconcile(runtime=runtime, now=now + timedelta(seconds=10))
@@ -376,7 +336,7 @@ def test_a_stray_with_our_label_under_another_name_is_stopped_and_kept(
 def test_a_container_in_the_middle_of_a_start_or_stop_is_left_alone(
     running: Workspace, runtime: MemoryRuntime, now: datetime, state: str
 ) -> None:
-    Workspace.objects.filter(pk=running.pk).update(state=state)
+    Workspace.objects.filter(pk=running.pk).update(state=state, dispatched_at=now)
     assert sweeps.reconcile(runtime=runtime, now=now).actions == []
     assert runtime.running_names() == [running.container]
 
@@ -408,28 +368,6 @@ def test_a_poisoned_row_blocks_nobody(
     assert [_again(row).state for row in (first, last)] == [State.STOPPED, State.STOPPED]
 
 
-def test_a_row_that_vanishes_during_a_sweep_blocks_nobody(
-    make_user: Callable[..., Any], bring_up: Callable[[Any], Workspace], runtime: MemoryRuntime, now: datetime
-) -> None:
-    gone, stays = (bring_up(make_user()) for _ in range(2))
-    assert gone.port is not None
-    runtime.heartbeats[gone.port] = now + MINUTE  # so that the sweep writes its clock, and then reads it again
-    Workspace.objects.filter(pk=gone.pk).update(last_activity_at=now - 50 * MINUTE)
-    vanished: list[int] = []
-
-    def vanish_after_the_write(execute: Any, sql: str, *rest: Any) -> Any:
-        answer = execute(sql, *rest)
-        if sql.startswith("UPDATE") and not vanished:
-            vanished.append(gone.user_id)
-            gone.user.delete()
-        return answer
-
-    with connection.execute_wrapper(vanish_after_the_write):
-        report = sweeps.stop_idle(runtime=runtime, now=now + 31 * MINUTE)
-    assert vanished
-    assert _actions(report) == [(stays.user_id, "stop")]
-
-
 def test_a_start_given_up_while_somebody_works_on_it_is_left_to_them(admitted: Workspace, now: datetime) -> None:
     """The overdue sweep loses against a worker that just finished."""
 
@@ -443,7 +381,7 @@ def test_a_start_given_up_while_somebody_works_on_it_is_left_to_them(admitted: W
 
 
 def test_every_report_can_be_logged_and_says_what_was_done(running: Workspace, now: datetime) -> None:
-    report = sweeps.Report("x")
+    report = Report("x")
     report.log()
     report.add(running.user_id, "stop", reason="idle")
     report.log()

@@ -10,6 +10,7 @@ from django.conf import settings
 
 from gunpowder.celery import alive_file, app
 from workspaces import lifecycle, tasks
+from workspaces.errors import PassingRefusal
 from workspaces.lifecycle import Outcome
 from workspaces.models import WorkerBeat, Workspace
 from workspaces.states import State
@@ -29,6 +30,8 @@ NAMES = {
     "workspaces.stop": "lifecycle",
     "workspaces.check": "sweeps",
     "workspaces.stop_idle": "sweeps",
+    "workspaces.listen": "sweeps",
+    "workspaces.attend": "sweeps",
     "workspaces.stop_disabled": "sweeps",
     "workspaces.fail_overdue": "sweeps",
     "workspaces.reconcile": "sweeps",
@@ -101,6 +104,20 @@ def test_an_unreachable_runtime_postpones_the_work(task: Any, running: Workspace
         task.apply(args=(running.pk, running.generation), throw=True)
     assert retry.value.when == tasks.UNAVAILABLE_RETRY_SECONDS
     assert Workspace.objects.get().state == before
+
+
+def test_a_refusal_that_passes_is_tried_again_after_growing_pauses(user: Any, runtime: MemoryRuntime) -> None:
+    workspace = lifecycle.request_start(user, actor=user)
+    runtime.refuse = PassingRefusal("The host was busy.")
+    pauses = []
+    for retries in range(lifecycle.PASSING_ATTEMPTS - 1):
+        with pytest.raises(Retry) as retry:
+            tasks.start.apply(args=(workspace.pk, 1), retries=retries, throw=True)
+        pauses.append(retry.value.when)
+    assert pauses == [2, 4, 8]
+    assert Workspace.objects.get().state == State.STARTING
+    runtime.refuse = None
+    assert tasks.start(workspace.pk, 1) == Outcome.DONE
 
 
 @pytest.mark.parametrize("name", ["stop_idle", "stop_disabled", "fail_overdue", "reconcile", "sample_usage"])

@@ -12,4 +12,10 @@ reconcile   the sweep that compares rows with containers, from both sides
 gate        decides for nginx who may reach which editor, and where it is (`gate.py`)
 ticket      the opaque cookie that opens one user's editor and nothing else (`ticket.py`)
 clock       a time at which a signal was last seen: presence, work, connection (`idleness.py`)
+presence    a person: keys, pointer, cursor, terminal input, a visit to the editor's page
+work        a foreground command in a terminal, or a busy processor; bounded by a budget without presence
+report      what a workspace says of itself, read over the editor's port (`runtimes/report.py`)
+notice      what a workspace is told of itself, in a folder that it can only read (`notices.py`)
+decision    why a workspace was stopped, warned, held or spared, with the clocks that were seen (`decisions.py`)
+pause       a window of time in which nothing is stopped for idleness: a class, an exam (`timetable.py`)
 """

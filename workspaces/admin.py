@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
 from django.utils.html import format_html
 
-from workspaces import lifecycle
+from workspaces import lifecycle, operator
 from workspaces.errors import WorkspaceError
-from workspaces.models import Ticket, Transition, WorkerBeat, Workspace
+from workspaces.models import IdlePause, Ticket, Transition, UserLimits, WorkerBeat, Workspace
 from workspaces.states import SENTENCES, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from django.db.models import QuerySet
-    from django.http import HttpRequest
+    from django.http import HttpRequest, HttpResponse
+    from django.urls import URLPattern
+
+
+ICONS = {"ok": "admin/img/icon-yes.svg", "advice": "admin/img/icon-alert.svg", "wrong": "admin/img/icon-no.svg"}
 
 
 class _ReadOnly:
@@ -41,14 +50,23 @@ def _deletes_a_user(request: HttpRequest) -> bool:
     return match is not None and match.view_name.startswith("admin:auth_user")
 
 
+def explain(row: Transition) -> str:
+    """Why it happened: the sentence of the decision where there was one, else the reason's."""
+    return str(row.detail.get("sentence") or SENTENCES.get(row.reason, ""))
+
+
 class HistoryInline(_ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # generic only in the stubs
     model = Transition
-    fields = ("time", "from_state", "to_state", "reason", "actor", "generation")
+    fields = ("time", "from_state", "to_state", "reason", "actor", "generation", "explanation")
     readonly_fields = fields
     ordering = ("-time", "-id")
     extra = 0
     max_num = 0
     verbose_name_plural = "History (newest 50)"
+
+    @admin.display(description="why")
+    def explanation(self, row: Transition) -> str:
+        return explain(row)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Transition]:
         """The newest fifty of the one workspace that the page shows: a year's history would not load."""
@@ -70,6 +88,7 @@ class WorkspaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "port",
         "container",
         "last_activity_at",
+        "due_at",
         "started_at",
         "why",
     )
@@ -89,7 +108,27 @@ class WorkspaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         ),
         (
             "Activity",
-            {"fields": ("last_activity_at", "presence_at", "work_at", "connection_at", "keep_until")},
+            {
+                "fields": (
+                    "last_activity_at",
+                    ("presence_at", "presence_source", "presence_reported"),
+                    ("work_at", "work_source"),
+                    "connection_at",
+                    ("keep_until", "stop_when_done"),
+                )
+            },
+        ),
+        (
+            "Idle stop",
+            {
+                "fields": (
+                    ("due_at", "due_reason"),
+                    "lifetime_ends_at",
+                    "warned_at",
+                    "shown_decision",
+                    "shown_spared",
+                )
+            },
         ),
     )
 
@@ -105,7 +144,43 @@ class WorkspaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """Everything: a state edited by hand would be a lie about the container."""
         del request, obj
         shown = [field.name for field in self.model._meta.fields]
-        return [*shown, "shown_state", "why"]
+        return [*shown, "shown_state", "why", "shown_decision", "shown_spared"]
+
+    def get_urls(self) -> list[URLPattern]:
+        doctor = path("doctor/", self.admin_site.admin_view(self.doctor), name="workspaces_doctor")
+        return [doctor, *super().get_urls()]
+
+    def doctor(self, request: HttpRequest) -> HttpResponse:
+        """What `manage.py workspaces doctor` says, and its `--fix` as a button. A worker looks, this page waits."""
+        may_fix = self.has_change_permission(request)
+        if not self.has_view_permission(request) or (request.method == "POST" and not may_fix):
+            raise PermissionDenied
+        shown: dict[str, Any] = {**self.admin_site.each_context(request), "title": "Doctor", "may_fix": may_fix}
+        try:
+            if request.method == "POST":
+                for sentence in operator.ask("doctor", fix=True)["done"] or ["There was nothing to do any more."]:
+                    self.message_user(request, sentence)
+                return HttpResponseRedirect(reverse("admin:workspaces_doctor"))
+            findings = operator.ask("doctor")["findings"]
+        except WorkspaceError as error:
+            shown["trouble"] = error.message
+        else:
+            verdicts = [finding["verdict"] for finding in findings]
+            shown |= {
+                "findings": [finding | {"icon": ICONS[finding["verdict"]]} for finding in findings],
+                "wrong": verdicts.count("wrong"),
+                "advice": verdicts.count("advice"),
+                "fixes": list(dict.fromkeys(finding["fix"] for finding in findings if finding["fix"])),
+            }
+        return TemplateResponse(request, "admin/workspaces/workspace/doctor.html", shown)
+
+    @admin.display(description="last decision")
+    def shown_decision(self, row: Workspace) -> str:
+        return _shown(row.last_decision)
+
+    @admin.display(description="last time spared")
+    def shown_spared(self, row: Workspace) -> str:
+        return _shown(row.last_spared)
 
     @admin.display(description="state", ordering="state")
     def shown_state(self, row: Workspace) -> str:
@@ -113,7 +188,9 @@ class WorkspaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description="why")
     def why(self, row: Workspace) -> str:
-        return row.error_message or SENTENCES.get(row.stop_reason, "")
+        decided = row.last_decision or {}
+        stopped = decided.get("sentence", "") if decided.get("verdict") == "stop" else ""
+        return row.error_message or stopped or SENTENCES.get(row.stop_reason, "")
 
     @admin.action(description="Start", permissions=["change"])
     def start_selected(self, request: HttpRequest, rows: QuerySet[Workspace]) -> None:
@@ -155,13 +232,53 @@ class WorkspaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         self.message_user(request, f"Asked {asked} workspace(s) to {what}; the list shows how it goes.")
 
 
+def _shown(decision: dict[str, Any] | None) -> str:
+    """A decision for people: its sentence, then every clock it saw."""
+    if not decision:
+        return "none yet"
+    return format_html("<p>{}</p><pre>{}</pre>", decision.get("sentence", ""), json.dumps(decision, indent=2))
+
+
+@admin.register(UserLimits)
+class UserLimitsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """What one user gets instead of the settings' limits; in force at the next sweep, within a minute."""
+
+    list_display = ("user", "idle_minutes", "work_budget_hours", "max_lifetime_hours", "updated_at")
+    search_fields = ("user__username",)
+    autocomplete_fields = ("user",)
+    list_select_related = ("user",)
+    readonly_fields = ("updated_at",)
+
+
+@admin.register(IdlePause)
+class IdlePauseAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Classes and exams: windows in which nothing is stopped for idleness."""
+
+    list_display = ("name", "starts_at", "ends_at", "repeat", "time_zone", "last_day", "for_whom", "enabled")
+    list_filter = ("enabled", "repeat")
+    search_fields = ("name",)
+    filter_horizontal = ("groups",)
+    readonly_fields = ("updated_at",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[IdlePause]:
+        return super().get_queryset(request).prefetch_related("groups")
+
+    @admin.display(description="for whom")
+    def for_whom(self, row: IdlePause) -> str:
+        return ", ".join(group.name for group in row.groups.all()) or "everybody"
+
+
 @admin.register(Transition)
 class TransitionAdmin(_ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display = ("time", "workspace", "from_state", "to_state", "reason", "actor", "generation")
+    list_display = ("time", "workspace", "from_state", "to_state", "reason", "actor", "generation", "explanation")
     list_filter = ("to_state", "reason")
     search_fields = ("workspace__user__username",)
     list_select_related = ("workspace", "workspace__user", "actor")
     show_full_result_count = False
+
+    @admin.display(description="why")
+    def explanation(self, row: Transition) -> str:
+        return explain(row)
 
 
 @admin.register(Ticket)

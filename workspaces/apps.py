@@ -6,4 +6,4 @@ class WorkspacesConfig(AppConfig):
     verbose_name = "Workspaces"
 
     def ready(self) -> None:
-        from workspaces import checks  # noqa: F401 - registers the system checks
+        from workspaces import checks, groups  # noqa: F401 - registers the system checks, and what follows from groups

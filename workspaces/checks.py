@@ -28,6 +28,21 @@ def check_ports(**_: Any) -> list[CheckMessage]:
     return []
 
 
+@register()
+def check_work_budget(**_: Any) -> list[CheckMessage]:
+    """A budget below the idle limit never ends anything: presence alone lasts longer."""
+    env = settings.ENV
+    if env.work_budget_hours * 60 < env.idle_minutes:
+        return [
+            Warning(
+                "GUNPOWDER_WORK_BUDGET_HOURS is shorter than GUNPOWDER_IDLE_MINUTES, so commands keep nothing running.",
+                hint="Example: GUNPOWDER_WORK_BUDGET_HOURS=8",
+                id="workspaces.W002",
+            )
+        ]
+    return []
+
+
 @register(deploy=True)
 def check_idle(**_: Any) -> list[CheckMessage]:
     """An idle limit below the sweep's interval stops workspaces later than it says."""

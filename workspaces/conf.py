@@ -22,7 +22,13 @@ def env() -> Any:
 
 
 def limits() -> Limits:
-    return Limits(idle=timedelta(minutes=env().idle_minutes), lifetime=timedelta(hours=env().max_lifetime_hours))
+    """The limits of whoever has none of their own (`rules.py`)."""
+    return Limits(
+        idle=timedelta(minutes=env().idle_minutes),
+        lifetime=timedelta(hours=env().max_lifetime_hours),
+        work_budget=timedelta(hours=env().work_budget_hours),
+        warning=timedelta(minutes=env().warn_minutes),
+    )
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ from django.utils import timezone
 from kombu.exceptions import KombuError, OperationalError
 from redis.exceptions import RedisError
 
+from workspaces import conf
 from workspaces.models import Workspace
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ def check(workspace: Workspace) -> None:
     transaction.on_commit(lambda: _send("workspaces.check", workspace.pk))
 
 
+def reconcile() -> None:
+    """Ask for a reconcile pass now. One that nobody got round to before the next regular one is dropped."""
+    transaction.on_commit(lambda: _send("workspaces.reconcile", expires=conf.env().reconcile_seconds))
+
+
 def mark(workspace: Workspace, *, now: datetime) -> None:
     """Note that a worker was told; reconcile sends again what stays unsettled for long after this."""
     Workspace.objects.filter(pk=workspace.pk).update(dispatched_at=now)
@@ -45,8 +51,8 @@ def _after_commit(task: str, workspace: Workspace) -> None:
     transaction.on_commit(lambda: _send(task, pk, generation))
 
 
-def _send(task: str, *args: Any) -> None:
+def _send(task: str, *args: Any, expires: float | None = None) -> None:
     try:
-        current_app.send_task(task, args=args, retry=False, ignore_result=True)
+        current_app.send_task(task, args=args, retry=False, ignore_result=True, expires=expires)
     except UNSENDABLE as error:
         logger.warning("dispatch_failed", task=task, args=args, error=type(error).__name__)

@@ -21,10 +21,22 @@ class RuntimeUnavailable(WorkspaceError):
     code = "runtime_unavailable"
 
 
+class NobodyAnswers(WorkspaceError):
+    """A worker was asked for something and did not answer in time."""
+
+    code = "no_worker"
+
+
 class StartRefused(WorkspaceError):
     """The runtime answered that this start cannot work; the workspace becomes `failed` with this code."""
 
     code = "start_failed"
+
+
+class PassingRefusal(StartRefused):
+    """Refused for something that is known to pass: another attempt a moment later usually works."""
+
+    code = "engine_busy"
 
 
 class PortTaken(StartRefused):

@@ -18,6 +18,7 @@ from django.db import DatabaseError, connections
 from django.http import StreamingHttpResponse
 from psycopg_pool import PoolTimeout
 
+from workspaces.admission import Queue
 from workspaces.api.representation import represent
 from workspaces.models import Workspace
 
@@ -98,7 +99,11 @@ def _load(user_ids: set[int]) -> dict[int, dict[str, Any]]:
     try:
         rows = {row.user_id: row for row in Workspace.objects.filter(user_id__in=user_ids)}
         active = get_user_model()._default_manager.filter(pk__in=user_ids, is_active=True)
-        return {pk: represent(rows.get(pk) or Workspace(user_id=pk)) for pk in active.values_list("pk", flat=True)}
+        queue = Queue()
+        return {
+            pk: represent(rows.get(pk) or Workspace(user_id=pk), queue=queue)
+            for pk in active.values_list("pk", flat=True)
+        }
     finally:
         connections.close_all()
 

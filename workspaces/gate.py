@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from workspaces.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from workspaces.models import Workspace
 
@@ -52,7 +53,16 @@ def decide(*, user_id: int, tokens: Iterable[str], now: datetime) -> Answer:
     return Answer(outcome=Outcome.NOT_YOURS if valid else Outcome.NO_TICKET)
 
 
-def note_activity(answer: Answer, *, now: datetime, idle: timedelta) -> None:
-    """Let an open answer count as a connection."""
-    if answer.outcome is Outcome.OPEN and answer.workspace is not None:
-        activity.record_connection(answer.workspace, at=now, now=now, every=activity.write_interval(idle))
+def note_activity(answer: Answer, *, visit: bool, socket: bool, now: datetime, idle: timedelta) -> None:
+    """Let a WebSocket that is let in count as a connection, and a visit to the editor's page as a sign of a person.
+
+    A plain request is neither: a page that polls through the editor's path would look like somebody.
+    """
+    if answer.outcome is not Outcome.OPEN or answer.workspace is None:
+        return
+    every = activity.write_interval(idle)
+    if visit or socket:
+        activity.record_connection(answer.workspace, at=now, now=now, every=every)
+    if visit:
+        # A warned workspace may be stopped this moment: there every visit counts at once.
+        activity.record_visit(answer.workspace, now=now, every=timedelta(0) if answer.workspace.warned_at else every)

@@ -6,6 +6,7 @@ conditional update of `WorkspaceQuerySet.change_state`, and whoever finds its ge
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,17 +14,20 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from workspaces import access, conf, dispatch, locks, naming, ports
+from workspaces import access, activity, admission, conf, dispatch, locks, naming, notices, ports, rules
 from workspaces.errors import (
     AccessDenied,
     NotRunning,
+    PassingRefusal,
     PortTaken,
     RuntimeUnavailable,
     StartRefused,
     StartsTooOften,
+    StopRefused,
 )
 from workspaces.models import Transition, Workspace
 from workspaces.runtimes.base import Phase
@@ -44,10 +48,15 @@ LOOK_SECONDS = 0.5
 PORT_ATTEMPTS = 10
 # A start whose workers keep dying is given up instead of killing workers for ever.
 MAX_ATTEMPTS = 5
+# A start that is refused for something that passes is tried this often before it fails: with the pauses in `tasks.py`
+# it then has had a quarter of a minute.
+PASSING_ATTEMPTS = 4
 # Exit codes of a process that was told to end: SIGINT, SIGKILL, SIGTERM. Nobody's crash.
 TOLD_TO_END = frozenset({0, 130, 137, 143})
 # The kernel ends for memory by SIGKILL, so these cannot be that.
 TOLD_POLITELY = frozenset({0, 130, 143})
+# Stops that somebody's return undoes, as long as the container runs.
+UNDONE_BY_PRESENCE = frozenset({Reason.IDLE, Reason.WORK_BUDGET})
 
 
 class Outcome(StrEnum):
@@ -55,7 +64,9 @@ class Outcome(StrEnum):
 
     DONE = "done"
     STALE = "stale"  # the row has moved on; nothing was to do
+    WAITING = "waiting"  # not its turn yet; whoever makes room calls it
     BUSY = "busy"  # another process works on this container
+    AGAIN = "again"  # it was refused for something that passes; try again in a moment
     FAILED = "failed"  # the row says why
 
 
@@ -127,23 +138,63 @@ def request_restart(
 def request_keep(workspace: Workspace, *, minutes: float, now: datetime) -> Workspace:
     """Do not idle-stop before `now + minutes`: at most eight hours ahead, never past the maximum lifetime.
 
+    Never shortens what was promised before; 0 withdraws it. Withdraws a stop that waits for a command to end.
     Raises NotRunning.
     """
+    if minutes <= 0:
+        return request_cancel(workspace, now=now)
     until = now + min(timedelta(minutes=minutes), conf.MAX_KEEP)
-    if workspace.started_at is not None:
-        until = min(until, workspace.started_at + conf.limits().lifetime)
-    if not workspace.is_saved or not Workspace.objects.filter(
-        pk=workspace.pk, state=State.RUNNING, generation=workspace.generation
-    ).update(keep_until=until):
-        raise NotRunning("The workspace is not running, so there is nothing to keep. Start it first.")
-    workspace.refresh_from_db()
-    return workspace
+    return _attend(workspace, now=now, keep_until=until, stop_when_done=False)
 
 
-def stop_if_quiet(workspace: Workspace, *, reason: Reason, now: datetime) -> Workspace | None:
-    """Stop for idleness, unless anything was seen or kept since `workspace` was read; None then."""
-    unchanged = Q(last_activity_at=workspace.last_activity_at, keep_until=workspace.keep_until)
-    detail = {name: moment.isoformat() for name, moment in vars(workspace.clocks()).items() if moment is not None}
+def request_stop_when_done(workspace: Workspace, *, now: datetime) -> Workspace:
+    """Stop as soon as no command runs in its terminals and the processor is quiet. Raises NotRunning."""
+    return _attend(workspace, now=now, stop_when_done=True)
+
+
+def request_cancel(workspace: Workspace, *, now: datetime) -> Workspace:
+    """Withdraw a keep and a stop that waits for a command. Nothing was asked: nothing to do. Raises NotRunning."""
+    return _attend(workspace, now=now, keep_until=None, stop_when_done=False)
+
+
+def _attend(workspace: Workspace, *, now: datetime, **wishes: Any) -> Workspace:
+    """Write what somebody wishes for a running workspace, and work out anew when it stops."""
+    in_force = rules.load([workspace.user_id], now=now)
+    with transaction.atomic():
+        row = (
+            Workspace.objects.select_for_update(of=("self",))
+            .filter(pk=workspace.pk, state=State.RUNNING, generation=workspace.generation)
+            .first()
+            if workspace.is_saved
+            else None
+        )
+        if row is None:
+            raise NotRunning("The workspace is not running, so there is nothing to keep. Start it first.")
+        promised = row.keep_until
+        for name, value in wishes.items():
+            setattr(row, name, value)
+        if row.keep_until is not None and promised is not None:
+            row.keep_until = max(row.keep_until, promised)
+        activity.work_out(row, rules=in_force)
+        if row.keep_until is not None and row.lifetime_ends_at is not None:
+            row.keep_until = min(row.keep_until, row.lifetime_ends_at)
+        row.save(update_fields=[*wishes, *activity.DERIVED])
+    return row
+
+
+def stop_if_unchanged(
+    workspace: Workspace, *, reason: Reason, decision: dict[str, Any], now: datetime
+) -> Workspace | None:
+    """Stop for idleness or age, unless anything was seen or wished since `workspace` was read; None then."""
+    unchanged = Q(
+        presence_at=workspace.presence_at,
+        work_at=workspace.work_at,
+        keep_until=workspace.keep_until,
+        stop_when_done=workspace.stop_when_done,
+        presence_reported=workspace.presence_reported,
+    )
+    if not workspace.presence_reported:  # then a connection is what stands for a person
+        unchanged &= Q(connection_at=workspace.connection_at)
     return _begin_stop(
         workspace,
         allowed=State.RUNNING,
@@ -151,7 +202,7 @@ def stop_if_quiet(workspace: Workspace, *, reason: Reason, now: datetime) -> Wor
         actor=None,
         wanted=Wanted.STOPPED,
         where=unchanged,
-        detail=detail,
+        decision=decision,
         now=now,
     )
 
@@ -182,12 +233,19 @@ def _new_start(workspace: Workspace, *, now: datetime) -> dict[str, Any]:
         "requested_at": now,
         "dispatched_at": now,
         "admitted_at": None,
+        "queued_for": "",
         "attempts": 0,
         "started_at": None,
         "stop_reason": "",
         "error_code": "",
         "error_message": "",
         "keep_until": None,
+        "warned_at": None,
+        "stop_when_done": False,
+        "request_id": "",
+        "answer": None,
+        "last_decision": None,
+        "last_spared": None,
         "unhealthy_since": None,
         "stages": [{"stage": "queued", "at": now.isoformat()}],
     }
@@ -201,7 +259,7 @@ def _begin_stop(
     actor: Any,
     wanted: Wanted,
     where: Q | None = None,
-    detail: dict[str, Any] | None = None,
+    decision: dict[str, Any] | None = None,
     now: datetime | None = None,
 ) -> Workspace | None:
     now = now or timezone.now()
@@ -214,8 +272,11 @@ def _begin_stop(
         actor=actor,
         now=now,
         where=where or Q(),
-        detail=detail,
+        detail=decision,
         changes={
+            "last_decision": decision,
+            "warned_at": None,
+            "stop_when_done": False,
             "wanted": wanted,
             "stop_reason": reason,
             "error_code": "",  # a stop of what has failed puts the failure away
@@ -274,19 +335,30 @@ class _Start:
 def perform_start(workspace_id: int, generation: int, *, runtime: Runtime) -> Outcome:
     """Bring a `starting` row to `running` or `failed`.
 
-    1. Admit: the start timeout counts from here, not from the queue.
+    1. Admit, or leave it in the queue: the start timeout counts from here.
     2. Hold a port, build the spec, let the runtime make it run; another port if that one is taken.
     3. Wait until the editor answers, watching row and container: a stop wins, a crash is told at once.
     4. Say `running`, with all clocks at now. If the row has moved on meanwhile, stop what was started.
     Raises RuntimeUnavailable when nothing could be learnt; the row stays `starting` and the call may be repeated.
     """
+    outcome = _perform_start(workspace_id, generation, runtime=runtime)
+    # Also when this one must wait: those ahead of it may have lost their messages.
+    if outcome is not Outcome.BUSY:
+        admission.call_next(runtime=runtime, now=timezone.now())
+    return outcome
+
+
+def _perform_start(workspace_id: int, generation: int, *, runtime: Runtime) -> Outcome:
     with locks.operation(workspace_id) as mine:
         if not mine:
             return Outcome.BUSY
-        workspace = _admit(workspace_id, generation, now=timezone.now())
+        workspace = _admit(workspace_id, generation, available=runtime.memory_available(), now=timezone.now())
         if workspace is None:
             logger.info("start_stale", workspace_id=workspace_id, generation=generation)
             return Outcome.STALE
+        if workspace.queued_for:
+            logger.info("start_waits", workspace=workspace.user_id, waits_for=workspace.queued_for)
+            return Outcome.WAITING
         env = conf.env()
         start = _Start(
             workspace=workspace,
@@ -294,39 +366,71 @@ def perform_start(workspace_id: int, generation: int, *, runtime: Runtime) -> Ou
             env=env,
             deadline=time.monotonic() + env.start_timeout_seconds,
         )
-        try:
-            if workspace.attempts > MAX_ATTEMPTS:
-                raise StartRefused(
-                    f"The start was interrupted {workspace.attempts - 1} times and was given up. Start it again.",
-                    code="start_interrupted",
-                )
-            observation = _launch(start)
-            if observation is not None:
-                _await_editor(start, observation)
-                if _say_running(start, observation):
-                    return Outcome.DONE
-        except StartRefused as refusal:
-            return _fail(start, code=refusal.code, message=refusal.message)
-        except RuntimeUnavailable:
-            # Nothing was learnt, so this was no attempt: an engine that is away does not use a start up.
-            Workspace.objects.filter(pk=start.pk, generation=generation).update(attempts=F("attempts") - 1)
-            raise
-        # The row has moved on while we worked. Whoever moved it also sent a stop; it waits for our lock.
-        return _abandon(start)
+        return _bring_up(start)
 
 
-def _admit(workspace_id: int, generation: int, *, now: datetime) -> Workspace | None:
-    workspace = (
-        Workspace.objects.filter(pk=workspace_id, state=State.STARTING, generation=generation)
-        .select_related("user")
-        .first()
-    )
-    if workspace is None:
-        return None
-    workspace.attempts += 1
-    workspace.admitted_at = now
+def _bring_up(start: _Start) -> Outcome:
+    """Steps 2 to 4 of `perform_start`, and what follows when one of them ends in another way."""
+    attempts = start.workspace.attempts
+    try:
+        if attempts > MAX_ATTEMPTS:
+            raise StartRefused(
+                f"The start was interrupted {attempts - 1} times and was given up. Start it again.",
+                code="start_interrupted",
+            )
+        observation = _launch(start)
+        if observation is not None:
+            _await_editor(start, observation)
+            if _say_running(start, observation):
+                return Outcome.DONE
+    except StartRefused as refusal:
+        if isinstance(refusal, PassingRefusal) and attempts < PASSING_ATTEMPTS:
+            logger.warning("start_again", workspace=start.workspace.user_id, code=refusal.code, error=refusal.message)
+            return Outcome.AGAIN
+        return _fail(start, code=refusal.code, message=refusal.message)
+    except RuntimeUnavailable:
+        # An engine that is away does not use a start up. One that answers, and yet this cannot be done, does: it
+        # would keep its place in the queue for ever.
+        if not _answers(start.runtime):
+            mine = Workspace.objects.filter(pk=start.pk, generation=start.generation)
+            mine.update(attempts=F("attempts") - 1)
+        raise
+    # The row has moved on while we worked. Whoever moved it also sent a stop; it waits for our lock.
+    return _abandon(start)
+
+
+def _answers(runtime: Runtime) -> bool:
+    try:
+        runtime.ping()
+    except RuntimeUnavailable:
+        return False
+    return True
+
+
+def _admit(workspace_id: int, generation: int, *, available: int | None, now: datetime) -> Workspace | None:
+    """The row, admitted or with what it waits for in `queued_for`; None if it is not to be started any more."""
+    with transaction.atomic():
+        locks.wait_for_admission()
+        workspace = (
+            Workspace.objects.select_for_update(of=("self",))
+            .filter(pk=workspace_id, state=State.STARTING, generation=generation)
+            .select_related("user")
+            .first()
+        )
+        if workspace is None:
+            return None
+        if workspace.admitted_at is None:
+            waits = admission.must_wait(workspace, available=available)
+            if waits is not None:
+                if workspace.queued_for != waits:
+                    workspace.queued_for = waits
+                    workspace.save(update_fields=["queued_for"])
+                return workspace
+        workspace.queued_for = ""
+        workspace.attempts += 1
+        workspace.admitted_at = now
+        workspace.save(update_fields=["queued_for", "attempts", "admitted_at"])
     _add_stage(workspace, "preparing", now=now)
-    workspace.save(update_fields=["attempts", "admitted_at"])
     return workspace
 
 
@@ -412,6 +516,11 @@ def refuse_if_gone(runtime: Runtime, name: str) -> None:
 def _say_running(start: _Start, observation: Observation) -> bool:
     now = timezone.now()
     _add_stage(start.workspace, "ready", now=now)
+    fresh = Workspace(
+        user_id=start.workspace.user_id, started_at=now, presence_at=now, work_at=now, presence_reported=True
+    )
+    in_force = rules.load([fresh.user_id], now=now)
+    activity.work_out(fresh, rules=in_force)
     moved = Workspace.objects.change_state(
         pk=start.pk,
         to=State.RUNNING,
@@ -422,23 +531,35 @@ def _say_running(start: _Start, observation: Observation) -> bool:
         changes={
             "started_at": now,
             "presence_at": now,
+            "presence_source": "start",
+            "presence_reported": True,
             "work_at": now,
+            "work_source": "",
             "connection_at": now,
-            "last_activity_at": now,
+            **{name: getattr(fresh, name) for name in activity.DERIVED},
             "container": observation.name,
             "container_id": observation.container_id,
             "image": start.env.workspace_image,
             "attempts": 0,
         },
     )
-    return moved is not None
+    if moved is None:
+        return False
+    # What the container before was told, a warning perhaps, must not be the first that this one reads.
+    notices.tell(moved, rules=in_force, runtime=start.runtime, now=now)
+    return True
 
 
 def _fail(start: _Start, *, code: str, message: str) -> Outcome:
-    """`starting` -> `failed`; the container of that generation is stopped first."""
-    start.runtime.ensure_stopped(
-        _name(start.workspace), generation=start.generation, grace=start.env.stop_grace_seconds
-    )
+    """`starting` -> `failed`; the container of that generation is stopped first.
+
+    One that cannot be stopped does not keep the row, and its place in the queue: the orphan pass goes on trying.
+    """
+    name = _name(start.workspace)
+    try:
+        start.runtime.ensure_stopped(name, generation=start.generation, grace=start.env.stop_grace_seconds)
+    except StopRefused as refusal:
+        logger.warning("failed_start_not_stopped", workspace=start.workspace.user_id, error=refusal.message)
     known = {str(reason) for reason in Reason}
     moved = Workspace.objects.change_state(
         pk=start.pk,
@@ -478,7 +599,9 @@ def perform_stop(workspace_id: int, generation: int, *, runtime: Runtime) -> Out
     with locks.operation(workspace_id) as mine:
         if not mine:
             return Outcome.BUSY
-        return _finish_stop(workspace_id, generation, runtime=runtime)
+        outcome = _finish_stop(workspace_id, generation, runtime=runtime)
+    admission.call_next(runtime=runtime, now=timezone.now())  # there is more memory now
+    return outcome
 
 
 def _finish_stop(workspace_id: int, generation: int, *, runtime: Runtime) -> Outcome:
@@ -486,10 +609,12 @@ def _finish_stop(workspace_id: int, generation: int, *, runtime: Runtime) -> Out
     if workspace is None:
         logger.info("stop_stale", workspace_id=workspace_id, generation=generation)
         return Outcome.STALE
-    if workspace.stop_reason == Reason.IDLE and _came_back(workspace, runtime=runtime):
+    if workspace.stop_reason in UNDONE_BY_PRESENCE and _came_back(workspace, runtime=runtime):
         return Outcome.DONE
     env = conf.env()
     runtime.ensure_stopped(_name(workspace), generation=generation, grace=env.stop_grace_seconds)
+    # Within the grace period its user may have asked for the stop that was under way for another reason.
+    workspace.refresh_from_db(fields=["stop_reason"])
     return _settle_stopped(workspace)
 
 
@@ -529,27 +654,40 @@ def _settle_stopped(workspace: Workspace) -> Outcome:
 
 
 def _came_back(workspace: Workspace, *, runtime: Runtime) -> bool:
-    """Look once more just before SIGTERM: activity newer than the decision keeps the container."""
+    """Look once more just before SIGTERM: presence newer than the decision keeps the container.
+
+    So does a start that was asked for since. An answer that does not come changes nothing: the decision was made with
+    all that was needed.
+    """
     endpoint = workspace.endpoint
     if endpoint is None:
         return False
-    beat = runtime.health(endpoint).last_heartbeat_at
-    seen = [moment for moment in (beat, workspace.connection_at, workspace.presence_at) if moment is not None]
-    newest = min(max(seen, default=workspace.changed_at), timezone.now())
+    now = timezone.now()
+    present_at = None
+    if workspace.wanted == Wanted.RUNNING:
+        present_at = now
+    else:
+        with contextlib.suppress(RuntimeUnavailable):
+            present_at = runtime.report(endpoint, secret=workspace.editor_secret).present_at
+    newest = max(moment for moment in (present_at, workspace.presence_at, workspace.changed_at) if moment is not None)
     if newest <= workspace.changed_at:
         return False
+    workspace.presence_at = newest
+    activity.work_out(workspace, rules=rules.load([workspace.user_id], now=now))
     kept = Workspace.objects.change_state(
         pk=workspace.pk,
         to=State.RUNNING,
         allowed=frozenset({State.STOPPING}),
         generation=workspace.generation,
         reason=Reason.ACTIVITY,
-        now=timezone.now(),
+        now=now,
+        where=Q(stop_reason=workspace.stop_reason),  # somebody may have asked for the stop meanwhile
         changes={
             "wanted": Wanted.RUNNING,
             "stop_reason": "",
-            "connection_at": newest,
-            "last_activity_at": newest,
+            "last_decision": None,
+            "presence_at": newest,
+            **{name: getattr(workspace, name) for name in activity.DERIVED},
         },
     )
     return kept is not None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _OPERATION = 0x6770_0001  # first key of the pair: one workspace's engine work
 _SWEEP = 0x6770_0002  # one sweep, by name
 _PORTS = 0x6770_0003  # the allocation of ports
+_ADMISSION = 0x6770_0004  # who may start now
 
 
 @contextmanager
@@ -45,7 +46,16 @@ def sweep(name: str) -> contextlib.AbstractContextManager[bool]:
     return _session_lock(_SWEEP, zlib.crc32(name.encode()) & 0x7FFFFFFF)
 
 
+def wait_for_admission() -> None:
+    """Serialise who takes the last free place until the surrounding transaction ends (milliseconds)."""
+    _transaction_lock(_ADMISSION)
+
+
 def wait_for_port_allocation() -> None:
     """Serialise the allocation of ports until the surrounding transaction ends (milliseconds)."""
+    _transaction_lock(_PORTS)
+
+
+def _transaction_lock(space: int) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s, 0)", [_PORTS])
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, 0)", [space])

@@ -7,6 +7,11 @@ from pathlib import PurePosixPath
 HOME = PurePosixPath("/home/coder")
 FILES = HOME / "workspace"
 EDITOR_PORT = 8080
+# What the workspace says lies in a small file system of its own, what it is told in a folder it cannot write.
+REPORT_FOLDER = PurePosixPath("/run/gunpowder")
+REPORT_FILE = REPORT_FOLDER / "report.json"
+NOTICE_FOLDER = PurePosixPath("/run/gunpowder-status")
+NOTICE_FILE = "status.json"
 
 LABEL_WORKSPACE = "gunpowder.workspace"
 LABEL_INSTANCE = "gunpowder.instance"
@@ -18,12 +23,21 @@ def container_name(prefix: str, user_id: int) -> str:
     return f"{prefix}-{user_id}"
 
 
+def own_names(recorded: str, *, prefix: str, user_id: int) -> frozenset[str]:
+    """The names that a workspace's container may have: the one that its row recorded, and today's."""
+    return frozenset({recorded, container_name(prefix, user_id)})
+
+
 def files_folder(user_id: int) -> str:
     return f"user_{user_id}"
 
 
 def home_folder(user_id: int) -> str:
     return f"home_{user_id}"
+
+
+def notice_folder(user_id: int) -> str:
+    return f"notice_{user_id}"
 
 
 def network_name(instance: str) -> str:

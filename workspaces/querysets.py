@@ -33,15 +33,46 @@ class WorkspaceQuerySet(models.QuerySet["Workspace"]):
         """Running, and nothing seen after `cutoff`; served by the partial index on last_activity_at."""
         return self.running().filter(last_activity_at__lte=cutoff).order_by("last_activity_at")
 
-    def older_than_lifetime(self, cutoff: datetime) -> Self:
-        return self.running().filter(started_at__lte=cutoff).order_by("started_at")
+    def due_by(self, moment: datetime) -> Self:
+        """Running, and to be stopped by `moment` if nothing more happens; served by the partial index on due_at."""
+        return self.running().filter(due_at__lte=moment).order_by("due_at")
+
+    def to_be_decided(self, *, soon: datetime, now: datetime) -> Self:
+        """Running, and to be warned or stopped; who is warned and not yet due has been decided already."""
+        return self.due_by(soon).filter(Q(warned_at__isnull=True) | Q(due_at__lte=now))
+
+    def quiet_between(self, after: datetime, until: datetime) -> Self:
+        """Running, and last seen active in this time; served by the partial index on last_activity_at."""
+        return self.idle_since(until).filter(last_activity_at__gt=after)
+
+    def marked_otherwise(self, mark: str) -> Self:
+        """Running, but their stop was worked out by other rules. Two ranges, because an index cannot serve "not"."""
+        return self.running().filter(Q(due_mark__lt=mark) | Q(due_mark__gt=mark))
+
+    def attended(self) -> Self:
+        """Running and warned, or to be stopped when their command ends: asked more often than the others."""
+        return self.running().filter(Q(warned_at__isnull=False) | Q(stop_when_done=True))
 
     def of_disabled_users(self) -> Self:
         return self.filter(state__in=(State.STARTING, State.RUNNING), user__is_active=False)
 
     def unsettled(self, *, quiet_since: datetime) -> Self:
-        """In progress, and nobody was told so since `quiet_since`: the message may be lost."""
-        return self.filter(state__in=(State.STARTING, State.STOPPING), dispatched_at__lte=quiet_since)
+        """In progress, and nobody was told so since `quiet_since`: the message may be lost. Who waits is not there."""
+        begun = Q(state=State.STOPPING) | Q(state=State.STARTING, admitted_at__isnull=False)
+        return self.filter(begun, dispatched_at__lte=quiet_since)
+
+    def queued(self) -> Self:
+        """Starting, but not yet admitted: in the order in which they were asked for."""
+        return self.filter(state=State.STARTING, admitted_at__isnull=True).order_by("requested_at", "pk")
+
+    def before(self, workspace: Workspace) -> Self:
+        """Asked for before this one."""
+        earlier = Q(requested_at__lt=workspace.requested_at)
+        return self.filter(earlier | Q(requested_at=workspace.requested_at, pk__lt=workspace.pk))
+
+    def admitted(self) -> Self:
+        """Starting, and being worked on."""
+        return self.filter(state=State.STARTING, admitted_at__isnull=False)
 
     def start_overdue(self, *, now: datetime, timeout: float) -> Self:
         return self.filter(state=State.STARTING, admitted_at__lte=now - timedelta(seconds=timeout))

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from workspaces.models import Workspace
 
 
+# Raise it when the table of container options changes: a container made with the old one is then replaced.
+OPTIONS_EDITION = 2
+
+
 def build_spec(workspace: Workspace, *, endpoint: Endpoint, env: Any) -> WorkspaceSpec:
     """The spec of the workspace's current generation at `endpoint`."""
     spec = WorkspaceSpec(
@@ -34,6 +38,6 @@ def build_spec(workspace: Workspace, *, endpoint: Endpoint, env: Any) -> Workspa
 
 def spec_hash(spec: WorkspaceSpec, *, host_root: str) -> str:
     """A digest of everything that makes two containers differ; the generation does not."""
-    fields = dataclasses.asdict(spec) | {"host_root": host_root}
+    fields = dataclasses.asdict(spec) | {"host_root": host_root, "options": OPTIONS_EDITION}
     del fields["generation"], fields["hash"]
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:32]

@@ -5,7 +5,7 @@ failed   -> starting, stopping  request_start, request_stop
 starting -> running             perform_start
 starting -> failed              perform_start, fail_overdue
 starting -> stopping            request_stop
-running  -> stopping            request_stop, stop_idle, stop_disabled
+running  -> stopping            request_stop, stop_idle, listen, stop_disabled
 running  -> stopped             reconcile (gone from outside)
 running  -> failed              reconcile (crash, out of memory, no health)
 stopping -> stopped             perform_stop
@@ -65,6 +65,8 @@ class Reason(StrEnum):
     READY = "ready"
     IDLE = "idle"
     ACTIVITY = "activity"
+    WORK_BUDGET = "work_budget"
+    FINISHED = "finished"
     LIFETIME = "lifetime"
     REMOVED = "removed"
     EXITED = "exited"
@@ -85,8 +87,10 @@ SENTENCES: Mapping[str, str] = MappingProxyType(
         Reason.RESTART: "A restart was asked for.",
         Reason.READY: "The editor answered.",
         Reason.IDLE: "Nobody had used it for a while. Your files are as you left them.",
+        Reason.WORK_BUDGET: "Work had gone on for as long as it may with nobody there. Your files are kept.",
+        Reason.FINISHED: "Its command had ended, as you had asked. Your files are as you left them.",
         Reason.ACTIVITY: "You came back just before it was stopped.",
-        Reason.LIFETIME: "It had reached the longest time that a workspace may run.",
+        Reason.LIFETIME: "It had reached the longest time that a workspace may run. Your files are as you left them.",
         Reason.REMOVED: "Its container was removed from outside. Your files are untouched.",
         Reason.EXITED: "Its container was stopped from outside. Your files are untouched.",
         Reason.OOM: "It ran out of memory.",

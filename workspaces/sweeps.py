@@ -1,134 +1,56 @@
 """Sweeps: each asks one question about rows and answers it in one bounded batch, every row in its own try.
 
-A poisoned row is logged with its id and blocks nobody. `RuntimeUnavailable` ends a pass that needs the runtime:
-nothing is known, so nothing changes.
+What they share is in `passes.py`; the ones about idleness are in `idle_sweeps.py`.
 """
 
 from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 from django.contrib.sessions.models import Session
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import DatabaseError
 from django.db.models import F
 from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
-from workspaces import activity, conf, dispatch, idleness, lifecycle, locks, naming, ticket
-from workspaces.errors import RuntimeUnavailable, StopRefused, WorkspaceError
+from workspaces import activity, admission, conf, dispatch, lifecycle, locks, naming, rules, ticket
+from workspaces.activity import Seen
+from workspaces.errors import RuntimeUnavailable, StopRefused
 from workspaces.models import PortRest, Usage, WorkerBeat, Workspace
+from workspaces.passes import BATCH, PARALLEL_PROBES, Report, each_row, single_flight
 from workspaces.ports import REST
+from workspaces.runtimes.base import HEALTH_SECONDS
 from workspaces.states import ACTIVE, Reason, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable
     from datetime import datetime
 
+    from workspaces.querysets import WorkspaceQuerySet
     from workspaces.runtimes.base import Endpoint, Health, Observation, Runtime
     from workspaces.runtimes.base import Usage as Sample
 
 logger = structlog.get_logger(__name__)
 
-BUSY = "Another process runs this sweep at the moment; one at a time is enough."
-BATCH = 200
 KILLED = 137  # 128 + SIGKILL
-OOM_NEWS_SECONDS = 0.5
-PARALLEL_PROBES = 16
+# The engine learns a moment after an end that it was for want of memory: for so long one that was killed is looked at.
+OOM_NEWS_SECONDS = 2.0
 # A message that nobody picked up after this is sent again; longer than any healthy queue waits.
 RESEND_AFTER = timedelta(seconds=8)
 # An editor that has not answered for this long is ended: the promise is 20 to 60 s.
 UNHEALTHY_AFTER = timedelta(seconds=30)
-
-
-@dataclass
-class Report:
-    """What a sweep did: a list of `{workspace, action, …}`, for the log, `--json` and the tests."""
-
-    sweep: str
-    skipped: str = ""
-    actions: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, workspace: int | None, action: str, **more: Any) -> None:
-        self.actions.append({"workspace": workspace, "action": action, **more})
-
-    def log(self) -> None:
-        if self.skipped == BUSY:
-            logger.info("sweep_busy", sweep=self.sweep)
-        elif self.skipped:
-            logger.warning("sweep_skipped", sweep=self.sweep, why=self.skipped)
-        elif self.actions:
-            logger.info("sweep_done", sweep=self.sweep, actions=self.actions[:20], count=len(self.actions))
-
-
-@contextmanager
-def _single_flight(name: str) -> Iterator[tuple[Report, bool]]:
-    report = Report(name)
-    with locks.sweep(name) as mine:
-        if not mine:
-            report.skipped = BUSY
-        try:
-            yield report, mine
-        except RuntimeUnavailable as error:
-            report.skipped = f"the runtime does not answer: {error.message}"
-    report.log()
-
-
-def _each(rows: Iterable[Workspace], work: Callable[[Workspace], None]) -> None:
-    """Run `work` per row; one bad row is logged and passed over, an unreachable runtime ends the pass."""
-    for row in rows:
-        try:
-            work(row)
-        except RuntimeUnavailable:
-            raise
-        except (WorkspaceError, DatabaseError, ValueError, ObjectDoesNotExist):  # the last: deleted since it was read
-            logger.exception("sweep_row_failed", workspace=row.user_id)
-
-
-def stop_idle(*, runtime: Runtime, now: datetime, dry_run: bool = False) -> Report:
-    """Which running workspaces has nobody used for too long, or ran too long? Stop them.
-
-    Candidates come from an index; each candidate's heartbeat is read, and the decision is made again under the
-    conditional update. A probe that fails holds the workspace: unknown is not idle.
-    """
-    limits = conf.limits()
-    with _single_flight("stop_idle") as (report, mine):
-        if not mine:
-            return report
-        quiet = Workspace.objects.idle_since(now - limits.idle)[:BATCH]
-        old = Workspace.objects.older_than_lifetime(now - limits.lifetime)[:BATCH]
-        rows = list({row.pk: row for row in chain(quiet, old)}.values())
-        healths = probe_all(runtime, [row.endpoint for row in rows])
-
-        def work(row: Workspace) -> None:
-            health = healths.get(row.endpoint)
-            if health is not None and health.last_heartbeat_at is not None:
-                activity.record_connection(row, at=health.last_heartbeat_at, now=now)
-                row.refresh_from_db()
-            reason = idleness.decide(row.clocks(), limits, now=now)
-            if reason is None:
-                return
-            if reason is Reason.IDLE and (health is None or not health.ready):
-                report.add(row.user_id, "held", why="the editor did not answer, and unknown is not idle")
-                return
-            if dry_run:
-                report.add(row.user_id, "would_stop", reason=str(reason), last_activity_at=row.last_activity_at)
-            elif lifecycle.stop_if_quiet(row, reason=reason, now=now) is not None:
-                report.add(row.user_id, "stop", reason=str(reason))
-
-        _each(rows, work)
-    return report
+# But before that it gets this long for a last answer. On a busy host one that opens a window for its user was seen to
+# need more than the usual 3 s, several times in a row: slow is not silent.
+LAST_ANSWER_SECONDS = 15.0
 
 
 def stop_disabled(*, now: datetime) -> Report:
     """Whose account was disabled while a workspace ran? Close their editor sessions and stop it."""
-    with _single_flight("stop_disabled") as (report, mine):
+    with single_flight("stop_disabled") as (report, mine):
         if not mine:
             return report
 
@@ -137,14 +59,14 @@ def stop_disabled(*, now: datetime) -> Report:
             lifecycle.request_stop(row, actor=None, reason=Reason.DISABLED)
             report.add(row.user_id, "stop", reason=str(Reason.DISABLED))
 
-        _each(Workspace.objects.of_disabled_users().select_related("user")[:BATCH], work)
+        each_row(Workspace.objects.of_disabled_users().select_related("user")[:BATCH], work)
     return report
 
 
 def fail_overdue(*, runtime: Runtime, now: datetime) -> Report:
     """Which starts and stops take too long although nobody works on them? Give them up, with a reason."""
     env = conf.env()
-    with _single_flight("fail_overdue") as (report, mine):
+    with single_flight("fail_overdue") as (report, mine):
         if not mine:
             return report
         runtime.ping()
@@ -165,14 +87,22 @@ def fail_overdue(*, runtime: Runtime, now: datetime) -> Report:
                 lifecycle.fail_stop(row, message=refusal.message, now=now)
                 report.add(row.user_id, "fail_stop")
 
-        # A worker that still waits for the editor gives up by itself at the timeout and needs the grace to clean up.
-        start_limit = env.start_timeout_seconds + env.stop_grace_seconds + 10
-        _each(Workspace.objects.start_overdue(now=now, timeout=start_limit)[:BATCH], give_up_start)
-        _each(
-            Workspace.objects.stop_overdue(now=now, timeout=3 * env.stop_grace_seconds + 30)[:BATCH],
-            give_up_stop,
-        )
+        starts, stops = overdue(now=now)
+        each_row(starts[:BATCH], give_up_start)
+        each_row(stops[:BATCH], give_up_stop)
     return report
+
+
+def overdue(*, now: datetime) -> tuple[WorkspaceQuerySet, WorkspaceQuerySet]:
+    """The starts and the stops that take longer than any healthy one."""
+    env = conf.env()
+    # A worker that still waits for the editor gives up by itself at the timeout and needs the grace to clean up.
+    start_limit = env.start_timeout_seconds + env.stop_grace_seconds + 10
+    stop_limit = 3 * env.stop_grace_seconds + 30
+    return (
+        Workspace.objects.start_overdue(now=now, timeout=start_limit),
+        Workspace.objects.stop_overdue(now=now, timeout=stop_limit),
+    )
 
 
 def reconcile(*, runtime: Runtime, now: datetime) -> Report:
@@ -182,37 +112,47 @@ def reconcile(*, runtime: Runtime, now: datetime) -> Report:
     2. `running` rows: container gone (looked twice) or editor silent for too long.
     3. Containers that run without a row that wants them are stopped; those without any row are removed.
     """
-    with _single_flight("reconcile") as (report, mine):
+    with single_flight("reconcile") as (report, mine):
         if not mine:
             return report
-        _resend(report, now=now)
+        began = time.monotonic()
+        _resend(report, runtime=runtime, now=now)
         # Containers first, rows second: a start that finishes in between is never mistaken for a loss.
         seen = {observation.name: observation for observation in runtime.observe_all()}
         rows = list(Workspace.objects.running().order_by("pk"))
-        _each(
-            [row for row in rows if not _alive(seen.get(row.container))],
-            lambda row: _settle_if_gone(report, row, runtime=runtime, now=now),
-        )
-        _check_health(report, [row for row in rows if _alive(seen.get(row.container))], runtime=runtime, now=now)
+        gone = [row for row in rows if not is_alive(seen.get(row.container))]
+        # Until then (monotonic) the engine may still say why, to all of them together.
+        news_until = time.monotonic() + OOM_NEWS_SECONDS
+        each_row(gone, lambda row: _settle_if_gone(report, row, runtime=runtime, now=now, news_until=news_until))
+        alive = [row for row in rows if is_alive(seen.get(row.container))]
+        healths = probe_all(runtime, [row.endpoint for row in alive])
+        # A slow engine must not make a first silence look older than it is.
+        probed_at = now + timedelta(seconds=time.monotonic() - began)
+        _judge_health(report, alive, healths, runtime=runtime, now=probed_at)
         _remove_orphans(report, seen.values(), runtime=runtime)
     return report
 
 
 def check_one(workspace_id: int, *, runtime: Runtime, now: datetime) -> Report:
-    """The reconcile pass for one row, now: somebody met an editor that does not answer."""
+    """The reconcile pass for one row, now: somebody met an editor that does not answer, or heard that it ended."""
     report = Report("check_one")
     row = Workspace.objects.running().filter(pk=workspace_id).first()
-    if row is not None and not runtime.observe(row.container).alive:
-        _settle_if_gone(report, row, runtime=runtime, now=now)
+    if row is not None:
+        _settle_if_gone(report, row, runtime=runtime, now=now, news_until=time.monotonic() + OOM_NEWS_SECONDS)
     report.log()
     return report
 
 
-def _alive(seen: Observation | None) -> bool:
+def is_alive(seen: Observation | None) -> bool:
+    """Whether a container that was, or was not, in the list is there and has not ended."""
     return seen is not None and seen.alive
 
 
-def _resend(report: Report, *, now: datetime) -> None:
+def _may_be_for_memory(seen: Observation) -> bool:
+    return seen.exit_code == KILLED and not seen.out_of_memory
+
+
+def _resend(report: Report, *, runtime: Runtime, now: datetime) -> None:
     def work(row: Workspace) -> None:
         with locks.operation(row.pk) as idle:
             if not idle:  # somebody works on it right now
@@ -220,15 +160,16 @@ def _resend(report: Report, *, now: datetime) -> None:
         (dispatch.start if row.state == State.STARTING else dispatch.stop)(row)
         report.add(row.user_id, "resend", state=row.state)
 
-    _each(Workspace.objects.unsettled(quiet_since=now - RESEND_AFTER).order_by("dispatched_at")[:BATCH], work)
+    for user_id in admission.call_next(runtime=runtime, now=now):
+        report.add(user_id, "resend", state=str(State.STARTING))
+    each_row(Workspace.objects.unsettled(quiet_since=now - RESEND_AFTER).order_by("dispatched_at")[:BATCH], work)
 
 
-def _settle_if_gone(report: Report, row: Workspace, *, runtime: Runtime, now: datetime) -> None:
+def _settle_if_gone(report: Report, row: Workspace, *, runtime: Runtime, now: datetime, news_until: float) -> None:
     """Look a second time at once, then say what happened."""
     again = runtime.observe(row.container)
-    if again.exit_code == KILLED and not again.out_of_memory:
-        # The engine learns that it was for want of memory a moment after it sees the end.
-        time.sleep(OOM_NEWS_SECONDS)
+    while _may_be_for_memory(again) and time.monotonic() < news_until:
+        time.sleep(OOM_NEWS_SECONDS / 10)
         again = runtime.observe(row.container)
     if again.alive:
         return
@@ -236,22 +177,37 @@ def _settle_if_gone(report: Report, row: Workspace, *, runtime: Runtime, now: da
         report.add(row.user_id, "gone", phase=str(again.phase), exit_code=again.exit_code)
 
 
-def _check_health(report: Report, rows: list[Workspace], *, runtime: Runtime, now: datetime) -> None:
-    healths = probe_all(runtime, [row.endpoint for row in rows])
+def _judge_health(
+    report: Report,
+    rows: list[Workspace],
+    healths: dict[Endpoint | None, Health],
+    *,
+    runtime: Runtime,
+    now: datetime,
+) -> None:
+    """`now` is the moment at which the editors were asked."""
+
+    def answers(row: Workspace) -> bool:
+        return row.endpoint in healths and healths[row.endpoint].ready
+
+    def silent_for_too_long(row: Workspace) -> bool:
+        return not answers(row) and row.unhealthy_since is not None and now - row.unhealthy_since >= UNHEALTHY_AFTER
+
+    suspects = [row.endpoint for row in rows if silent_for_too_long(row)]
+    healths = healths | probe_all(runtime, suspects, seconds=LAST_ANSWER_SECONDS)
 
     def work(row: Workspace) -> None:
-        health = healths.get(row.endpoint)
         mine = Workspace.objects.running().filter(pk=row.pk, generation=row.generation)
-        if health is not None and health.ready:
+        if answers(row):
             if row.unhealthy_since is not None:
                 mine.update(unhealthy_since=None)
         elif row.unhealthy_since is None:
             mine.update(unhealthy_since=now)
-        elif now - row.unhealthy_since >= UNHEALTHY_AFTER:
+        elif silent_for_too_long(row):
             lifecycle.settle_unhealthy(row, runtime=runtime, now=now)
             report.add(row.user_id, "unhealthy")
 
-    _each(rows, work)
+    each_row(rows, work)
 
 
 def _remove_orphans(report: Report, seen: Iterable[Observation], *, runtime: Runtime) -> None:
@@ -276,8 +232,8 @@ def _judge(report: Report, observation: Observation, *, row: Workspace | None, r
         return
     if not observation.alive:
         return
-    own_names = {row.container, naming.container_name(conf.env().container_prefix, row.user_id)}
-    if observation.name not in own_names:
+    prefix = conf.env().container_prefix
+    if observation.name not in naming.own_names(row.container, prefix=prefix, user_id=row.user_id):
         runtime.ensure_stopped(observation.name, generation=observation.generation, grace=grace)
         report.add(row.user_id, "stop_stray", container=observation.name)
     elif row.state not in ACTIVE:
@@ -289,18 +245,23 @@ def _judge(report: Report, observation: Observation, *, row: Workspace | None, r
                 report.add(row.user_id, "stop_orphan", container=observation.name)
 
 
-def probe_all(runtime: Runtime, endpoints: Iterable[Endpoint | None]) -> dict[Endpoint | None, Health]:
+def probe_all(
+    runtime: Runtime, endpoints: Iterable[Endpoint | None], *, seconds: float = HEALTH_SECONDS
+) -> dict[Endpoint | None, Health]:
     """Ask many editors at once; each has its own deadline in the runtime."""
     places = [endpoint for endpoint in endpoints if endpoint is not None]
     if not places:
         return {}
     with ThreadPoolExecutor(max_workers=PARALLEL_PROBES) as pool:
-        return dict(zip(places, pool.map(runtime.health, places), strict=True))
+        return dict(zip(places, pool.map(partial(runtime.health, seconds=seconds), places), strict=True))
 
 
 def sample_usage(*, runtime: Runtime, now: datetime) -> Report:
-    """What does each running workspace use? Written to rows, because the API has no engine."""
-    with _single_flight("sample_usage") as (report, mine):
+    """What does each running workspace use? Written to rows, because the API has no engine.
+
+    Processor time above `work_cpu_percent` is work, so it moves that clock.
+    """
+    with single_flight("sample_usage") as (report, mine):
         if not mine:
             return report
         rows = list(
@@ -309,11 +270,20 @@ def sample_usage(*, runtime: Runtime, now: datetime) -> Report:
             .order_by(F("usage__sampled_at").asc(nulls_first=True))[:BATCH]
         )
         with ThreadPoolExecutor(max_workers=PARALLEL_PROBES) as pool:
-            samples = pool.map(lambda row: _sample(runtime, row.container), rows)
-            for row, sample in zip(rows, samples, strict=True):
-                if sample is not None:
-                    _store_usage(row, sample, now=now)
+            samples = list(pool.map(lambda row: _sample(runtime, row.container), rows))
+        in_force = rules.load([row.user_id for row in rows], now=now)
+        for row, sample in zip(rows, samples, strict=True):
+            if sample is None:
+                continue
+            percent = _store_usage(row, sample, now=now)
+            if percent >= conf.env().work_cpu_percent:
+                activity.update(row, Seen(work_at=now, work_source=processor(percent)), rules=in_force, now=now)
     return report
+
+
+def processor(percent: float) -> str:
+    """How use of the processor is called where people read it."""
+    return f"processor at {percent:.0f} %"
 
 
 def _sample(runtime: Runtime, name: str) -> Sample | None:
@@ -323,30 +293,34 @@ def _sample(runtime: Runtime, name: str) -> Sample | None:
         return None
 
 
-def _store_usage(row: Workspace, sample: Sample, *, now: datetime) -> None:
+def _store_usage(row: Workspace, sample: Sample, *, now: datetime) -> float:
+    """Write the sample; returns the processor use since the one before, in percent of one processor."""
     before: Usage | None = getattr(row, "usage", None)
-    percent = 0.0
-    if before is not None and before.generation == row.generation and now > before.sampled_at:
+    percent, measured = 0.0, False
+    at = sample.read_at or now
+    if before is not None and before.generation == row.generation and at > before.sampled_at:
         used = max(sample.cpu_seconds - before.cpu_seconds, 0.0)
-        percent = round(100 * used / (now - before.sampled_at).total_seconds(), 1)
+        percent, measured = round(100 * used / (at - before.sampled_at).total_seconds(), 1), True
     Usage.objects.update_or_create(
         workspace=row,
         defaults={
-            "sampled_at": now,
+            "sampled_at": at,
             "generation": row.generation,
             "cpu_seconds": sample.cpu_seconds,
             "cpu_percent": percent,
+            "cpu_measured": measured,
             "memory_bytes": sample.memory_bytes,
             "memory_limit_bytes": sample.memory_limit_bytes,
             "pids": sample.pids,
             "disk_bytes": sample.disk_bytes,
         },
     )
+    return percent
 
 
 def purge_expired(*, now: datetime) -> Report:
     """Which rows can nobody use any more? Delete them, so that no table grows for ever."""
-    with _single_flight("purge_expired") as (report, mine):
+    with single_flight("purge_expired") as (report, mine):
         if not mine:
             return report
         report.add(None, "tickets", count=ticket.purge(now=now))

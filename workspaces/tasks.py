@@ -11,7 +11,7 @@ from celery import Task, shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from workspaces import conf, lifecycle, operator, sweeps
+from workspaces import conf, idle_sweeps, lifecycle, operator, sweeps
 from workspaces.errors import RuntimeUnavailable, StopRefused
 from workspaces.models import WorkerBeat, Workspace
 
@@ -22,6 +22,8 @@ BUSY_RETRY_SECONDS = 1
 BUSY_RETRIES = 20
 UNAVAILABLE_RETRY_SECONDS = 3
 UNAVAILABLE_RETRIES = 5
+# Before the next attempt of a start that was refused for something that passes: 2, 4, 8 s.
+PASSING_RETRY_SECONDS = 2
 
 
 class LongTask(Task[Any, Any]):
@@ -56,6 +58,9 @@ def _perform(task: Any, perform: Any, workspace_id: int, generation: int) -> str
             ) from error
         if outcome is lifecycle.Outcome.BUSY and task.request.retries < BUSY_RETRIES:
             raise task.retry(countdown=BUSY_RETRY_SECONDS, max_retries=BUSY_RETRIES)
+        if outcome is lifecycle.Outcome.AGAIN:
+            # The row counts its attempts and fails in the end; here is only how long to wait.
+            raise task.retry(countdown=PASSING_RETRY_SECONDS * 2 ** min(task.request.retries, 4), max_retries=None)
         return str(outcome)
 
 
@@ -79,7 +84,17 @@ def check(workspace_id: int) -> None:
 
 @shared_task(base=ShortTask, name="workspaces.stop_idle")
 def stop_idle() -> None:
-    sweeps.stop_idle(runtime=conf.runtime(), now=timezone.now())
+    idle_sweeps.stop_idle(runtime=conf.runtime(), now=timezone.now())
+
+
+@shared_task(base=ShortTask, name="workspaces.attend")
+def attend() -> None:
+    idle_sweeps.attend(runtime=conf.runtime(), now=timezone.now())
+
+
+@shared_task(base=ShortTask, name="workspaces.listen")
+def listen() -> None:
+    idle_sweeps.listen(runtime=conf.runtime(), now=timezone.now())
 
 
 @shared_task(base=ShortTask, name="workspaces.stop_disabled")
@@ -119,10 +134,17 @@ def read_logs(workspace_id: int, tail: int) -> list[str] | None:
         return None
 
 
-@shared_task(base=ShortTask, name="workspaces.run_for_operator", ignore_result=False)
-def run_for_operator(verb: str, *, dry_run: bool = False) -> Any:
+# The doctor looks at everything twice when it fixes, and each thing may have to be given up after 20 s.
+@shared_task(
+    base=ShortTask,
+    name="workspaces.run_for_operator",
+    ignore_result=False,
+    soft_time_limit=settings.TIMING.long_soft_limit,
+    time_limit=settings.TIMING.long_hard_limit,
+)
+def run_for_operator(verb: str, *, dry_run: bool = False, fix: bool = False) -> Any:
     """`manage.py workspaces sweep | reconcile | doctor` from where there is no engine: done here, answered as JSON."""
-    return operator.run(verb, dry_run=dry_run, now=timezone.now())
+    return operator.run(verb, now=timezone.now(), dry_run=dry_run, fix=fix)
 
 
 @shared_task(base=ShortTask, name="workspaces.beat")

@@ -5,7 +5,7 @@
 services_data=${GUNPOWDER_TEST_DATA:?deploy/test.sh sets it}/services
 
 services_environment() {
-    export DATABASE_URL="postgres://gunpowder:gunpowder@/gunpowder?host=$services_data/postgresql"
+    export DATABASE_URL="postgres://gunpowder:gunpowder@/gunpowder?host=$services_data/postgresql&connect_timeout=30"
     export REDIS_URL="unix://$services_data/redis/redis.sock"
     export GUNPOWDER_SECRET_KEY="only-for-tests-only-for-tests-only-for-tests-only-for-tests"
     export GUNPOWDER_SECRETS_DIR="$services_data/secrets"
@@ -24,11 +24,12 @@ start_services() {
         --volume "$services_data/postgresql:/run/postgresql" \
         --env POSTGRES_USER=gunpowder --env POSTGRES_DB=gunpowder --env POSTGRES_PASSWORD_FILE=/run/postgresql/password \
         "$GUNPOWDER_POSTGRES_IMAGE" postgres -c listen_addresses= -c unix_socket_directories=/run/postgresql \
-        -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=200 >/dev/null
+        -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=200 \
+        -c autovacuum=off -c bgwriter_delay=10s -c wal_writer_delay=10s >/dev/null
     docker run --detach --name "$GUNPOWDER_TEST_ID-redis" --label "gunpowder.test=$GUNPOWDER_TEST_ID" \
         --network none --user 999:999 --tmpfs /data:uid=999,gid=999 --volume "$services_data/redis:/run/redis" \
         "$GUNPOWDER_REDIS_IMAGE" redis-server --port 0 --unixsocket /run/redis/redis.sock --unixsocketperm 777 \
-        --save '' >/dev/null
+        --save '' --hz 1 >/dev/null
     local try
     for try in $(seq 100); do
         # Process 1 is still the entrypoint while the cluster is made; that server is not the real one.

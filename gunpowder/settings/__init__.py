@@ -85,8 +85,9 @@ if ENV.database_pool:
     # Under ASGI each request has a thread of its own: a pool keeps the number of connections bounded.
     DATABASES["default"]["CONN_MAX_AGE"] = 0
     DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": 16, "timeout": 4}
-# Five seconds is what the API promises when the database is down, so connecting may take three.
-DATABASES["default"]["OPTIONS"].setdefault("connect_timeout", 3)
+# Five seconds is what the API promises when the database is down, so connecting may take three. Nobody waits for the
+# others (migrate, workers, beat), and on a busy machine giving up early would only add to its load.
+DATABASES["default"]["OPTIONS"].setdefault("connect_timeout", 3 if ENV.database_pool else 20)
 
 REDIS_URL = ENV.redis_with_password()
 CACHES = {

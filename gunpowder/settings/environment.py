@@ -175,6 +175,34 @@ class Environment(BaseSettings):
         description="Minutes without activity before a stop; fractions allowed.",
         examples=["30"],
     )
+    warn_minutes: float = Field(
+        5,
+        gt=0,
+        le=24 * 60,
+        description="Minutes before an idle stop at which the editor warns; at most a quarter of the idle limit.",
+        examples=["5"],
+    )
+    work_budget_hours: float = Field(
+        8,
+        gt=0,
+        le=24 * 365,
+        description="Hours that a command may keep a workspace running while nobody is there.",
+        examples=["8"],
+    )
+    work_cpu_percent: float = Field(
+        25,
+        gt=0,
+        le=51200,
+        description="Processor use, in percent of one processor, from which a workspace counts as working.",
+        examples=["25"],
+    )
+    listen_seconds: float = Field(
+        3,
+        ge=1,
+        le=60,
+        description="Seconds between two looks at what workspaces say: presence, Keep, Stop.",
+        examples=["3"],
+    )
     sweep_seconds: float = Field(60, ge=1, le=3600, description="Seconds between two idle sweeps.", examples=["60"])
     reconcile_seconds: float = Field(
         15,
@@ -208,7 +236,13 @@ class Environment(BaseSettings):
         "docker", description="Where containers run; `memory` is for tests only.", examples=["docker"]
     )
     start_concurrency: int = Field(
-        4, ge=1, le=64, description="Starts and stops worked on at once by one worker.", examples=["4"]
+        4, ge=1, le=64, description="Starts worked on at once; more wait in a queue.", examples=["4"]
+    )
+    memory_reserve: Size = Field(
+        512 * 2**20,
+        ge=0,
+        description="Memory of the host that starts leave free: with less than this they wait.",
+        examples=["512m", "2g"],
     )
     starts_per_minute: int = Field(
         20,

@@ -16,6 +16,8 @@ def beat_schedule(env: Environment) -> dict[str, dict[str, Any]]:
     """Each entry expires before its next turn, so a queue that stood still holds one sweep, not a hundred."""
     every = {
         "workspaces.stop_idle": env.sweep_seconds,
+        "workspaces.listen": env.listen_seconds,
+        "workspaces.attend": env.listen_seconds,
         "workspaces.fail_overdue": env.reconcile_seconds,
         "workspaces.reconcile": env.reconcile_seconds,
         "workspaces.stop_disabled": DISABLED_SECONDS,

@@ -13,6 +13,8 @@ WORKSPACE_FIELDS = {
     "container",
     "image",
     "queued_position",
+    "queued_for",
+    "queued_seconds",
     "requested_at",
     "started_at",
     "stopped_at",

@@ -7,9 +7,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.utils import timezone
 
 from tests.api.shapes import assert_error
-from workspaces import lifecycle, ticket
+from tests.idling import left_alone
+from workspaces import idle_sweeps, lifecycle, ticket
 from workspaces.models import Ticket, Transition, Usage, Workspace
 from workspaces.states import State
 
@@ -80,10 +82,10 @@ def test_a_start_takes_no_body_and_minds_none(api: APIClient, body: bytes) -> No
 def test_too_many_transitions_are_429_but_asking_again_is_not(
     api: APIClient, user: Any, runtime: MemoryRuntime, configure: Callable[..., None]
 ) -> None:
-    configure(starts_per_minute=10)
-    for _ in range(10):
+    configure(starts_per_minute=3)
+    for _ in range(3):
         assert api.post(f"{BASE}/start").status_code == 202
-        for _ in range(3):
+        for _ in range(4):
             assert api.post(f"{BASE}/start").status_code == 202
         api.post(f"{BASE}/stop")
         _finish(user.workspace, runtime)
@@ -149,6 +151,42 @@ def test_keeping_says_until_when(api: APIClient, running: Workspace, now: dateti
     assert answer.json()["stops_at"] == answer.json()["keep_until"]
 
 
+def test_keeping_withdraws_a_stop_that_waits(api: APIClient, running: Workspace) -> None:
+    answer = api.post(f"{BASE}/stop", {"when": "command_ends"})
+    assert (answer.status_code, answer.json()["state"], answer.json()["stop_when_done"]) == (202, "running", True)
+    assert api.post(f"{BASE}/keep", {"minutes": 1}).json()["stop_when_done"] is False
+
+
+def test_what_does_not_run_cannot_stop_when_its_command_ends(api: APIClient) -> None:
+    assert_error(api.post(f"{BASE}/stop", {"when": "command_ends"}), 409, "not_running")
+
+
+def test_a_stop_at_a_senseless_moment_is_400(api: APIClient, running: Workspace) -> None:
+    assert_error(api.post(f"{BASE}/stop", {"when": "yesterday"}), 400, "invalid")
+    assert api.get(f"{BASE}/status").json()["state"] == "running"
+
+
+def test_status_and_history_say_why_it_was_stopped_with_the_clocks_that_were_seen(
+    api: APIClient, running: Workspace, runtime: Any
+) -> None:
+    left_alone(running)
+    idle_sweeps.stop_idle(runtime=runtime, now=timezone.now())
+    status = api.get(f"{BASE}/status").json()
+    assert status["explanation"].startswith("Stopped after 2 h without activity.")
+    newest, *older = api.get(f"{BASE}/history").json()["results"]
+    assert (newest["to"], newest["reason"], newest["explanation"]) == ("stopping", "idle", status["explanation"])
+    assert newest["decision"] == status["decision"]
+    assert newest["decision"]["clocks"]["presence_at"]
+    assert all(row["decision"] is None for row in older)
+    assert older[0]["explanation"] == "The editor answered."
+
+
+def test_status_says_when_and_why_it_will_stop(api: APIClient, running: Workspace) -> None:
+    status = api.get(f"{BASE}/status").json()
+    assert (status["stops_reason"], status["warned"], status["explanation"]) == ("idle", False, None)
+    assert status["stops_at"] < status["lifetime_ends_at"]
+
+
 @pytest.mark.parametrize("minutes", [-1, "nan", "inf", "NaN", "-inf", "", None, "soon", [], {}, [5], "9" * 400, 1e300])
 def test_a_senseless_time_to_keep_is_400(api: APIClient, running: Workspace, minutes: Any) -> None:
     body = assert_error(api.post(f"{BASE}/keep", {"minutes": minutes}), 400, "invalid")
@@ -172,11 +210,12 @@ def test_a_senseless_tail_is_400(api: APIClient, tail: str) -> None:
     assert "tail" in body["detail"]
 
 
-def test_without_a_worker_the_log_is_503_within_seconds(api: APIClient, running: Workspace, now: datetime) -> None:
+def test_without_a_worker_the_log_is_503_within_seconds(api: APIClient, running: Workspace) -> None:
+    asked = timezone.now()
     answer = api.get(f"{BASE}/logs")
     assert_error(answer, 503, "runtime_unavailable")
     assert answer["Retry-After"]
-    assert datetime.now(tz=now.tzinfo) - now < timedelta(seconds=10)
+    assert timezone.now() - asked < timedelta(seconds=10)
 
 
 def test_stats_are_those_of_the_last_sample(api: APIClient, running: Workspace, now: datetime) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import queue
+import threading
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.utils import timezone
 
-from tests.suite.waiting import together
+from tests.suite.waiting import pause, together
 from workspaces import activity, lifecycle, locks, ports
 from workspaces.errors import NoPortFree
 from workspaces.models import Transition, Workspace
@@ -20,6 +22,8 @@ from workspaces.states import TRANSITIONS, Reason, State, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from workspaces.runtimes.base import Observation, WorkspaceSpec
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -83,7 +87,7 @@ def _requests(user: Any) -> dict[str, Callable[[], Any]]:
         "start": lambda: lifecycle.request_start(user, actor=user),
         "stop": lambda: lifecycle.request_stop(own(), actor=user),
         "restart": lambda: lifecycle.request_restart(user, actor=user),
-        "idle": lambda: lifecycle.stop_if_quiet(own(), reason=Reason.IDLE, now=timezone.now()),
+        "idle": lambda: lifecycle.stop_if_unchanged(own(), reason=Reason.IDLE, decision={}, now=timezone.now()),
         "gone": lambda: lifecycle.settle_gone(own(), _absent(), now=timezone.now()),
     }
 
@@ -143,11 +147,11 @@ def test_a_stop_during_the_work_of_a_start_wins(user: Any) -> None:
 
 def test_who_comes_back_while_the_sweep_decides_keeps_the_container(running: Workspace, runtime: MemoryRuntime) -> None:
     long_ago = timezone.now() - timedelta(hours=1)
-    Workspace.objects.filter(pk=running.pk).update(connection_at=long_ago, last_activity_at=long_ago)
+    Workspace.objects.filter(pk=running.pk).update(presence_at=long_ago, last_activity_at=long_ago)
     seen = Workspace.objects.get(pk=running.pk)
     now = timezone.now()
-    assert activity.record_connection(Workspace.objects.get(pk=running.pk), at=now, now=now)
-    assert lifecycle.stop_if_quiet(seen, reason=Reason.IDLE, now=now) is None
+    assert activity.record_visit(Workspace.objects.get(pk=running.pk), now=now)
+    assert lifecycle.stop_if_unchanged(seen, reason=Reason.IDLE, decision={}, now=now) is None
     running.refresh_from_db()
     assert running.state == State.RUNNING
     assert runtime.running_names() == [running.container]
@@ -158,12 +162,12 @@ def test_a_return_and_an_idle_stop_at_once_never_lose_the_return(user: Any) -> N
         runtime = MemoryRuntime()
         workspace = settle(lifecycle.request_start(user, actor=user), runtime)
         long_ago = timezone.now() - timedelta(hours=1)
-        Workspace.objects.filter(pk=workspace.pk).update(connection_at=long_ago, last_activity_at=long_ago)
+        Workspace.objects.filter(pk=workspace.pk).update(presence_at=long_ago, last_activity_at=long_ago)
         now = timezone.now()
         decided_on = Workspace.objects.get(pk=workspace.pk)
         stopped, came_back = together(
-            partial(lifecycle.stop_if_quiet, decided_on, reason=Reason.IDLE, now=now),
-            partial(activity.record_connection, Workspace.objects.get(pk=workspace.pk), at=now, now=now),
+            partial(lifecycle.stop_if_unchanged, decided_on, reason=Reason.IDLE, decision={}, now=now),
+            partial(activity.record_visit, Workspace.objects.get(pk=workspace.pk), now=now),
         )
         assert not (stopped is not None and came_back), "both were told that they won"
         lifecycle.request_stop(Workspace.objects.get(pk=workspace.pk), actor=user)
@@ -239,3 +243,48 @@ def test_a_restart_and_a_stop_at_once_end_as_the_last_intent_says(user: Any) -> 
         assert workspace.state == (State.RUNNING if wanted == Wanted.RUNNING else State.STOPPED)
         lifecycle.request_stop(workspace, actor=user)
         settle(workspace, runtime)
+
+
+def test_never_more_start_at_once_than_may_and_all_of_a_crowd_come_up(
+    make_user: Callable[..., Any], configure: Callable[..., None]
+) -> None:
+    configure(start_concurrency=3)
+    runtime = _Counting()
+    rows = [lifecycle.request_start(person, actor=person) for person in (make_user() for _ in range(9))]
+    messages = queue.SimpleQueue[int]()
+    for row in reversed(rows):  # in the worst order
+        messages.put(row.pk)
+
+    def work() -> None:
+        while Workspace.objects.filter(state=State.STARTING).exists():
+            try:
+                pk = messages.get(timeout=0.05)
+            except queue.Empty:
+                for waiting in Workspace.objects.queued()[:3]:  # what reconcile would find lost
+                    messages.put(waiting.pk)
+                continue
+            lifecycle.perform_start(pk, 1, runtime=runtime)
+
+    together(*[work] * 5)
+    assert Workspace.objects.running().count() == 9
+    assert runtime.most == 3
+
+
+class _Counting(MemoryRuntime):
+    """Takes a moment for each start and remembers how many there were at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self._count = threading.Lock()
+
+    def ensure_running(self, spec: WorkspaceSpec) -> Observation:
+        with self._count:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        pause(0.05, because="a start takes a moment")
+        try:
+            return super().ensure_running(spec)
+        finally:
+            with self._count:
+                self.now -= 1

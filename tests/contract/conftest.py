@@ -55,5 +55,7 @@ def engine(docker_place: DockerPlace, request: pytest.FixtureRequest) -> Iterato
 
 
 def _tell(place: DockerPlace, request: pytest.FixtureRequest) -> None:
+    """Show what there is if the test failed; then end it, because thirty idle editors make a small machine slow."""
     if request.node.stash.get(_FAILED, False):
         sys.stderr.write(place.describe())
+    place.remove_containers(kept=place.kept)

@@ -22,7 +22,7 @@ from workspaces.runtimes.memory import MemoryRuntime
 from workspaces.spec import spec_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from workspaces.runtimes.base import Runtime
 
@@ -49,8 +49,8 @@ class Place(Protocol):
     @property
     def runtime(self) -> Runtime: ...
 
-    def spec(self) -> WorkspaceSpec:
-        """A spec for a user whom nobody has used yet."""
+    def spec(self, *, editor: bool = False) -> WorkspaceSpec:
+        """A spec for a user whom nobody has used yet. Without `editor` nothing need answer in its container."""
         ...
 
     def another_instance(self) -> Runtime:
@@ -77,12 +77,12 @@ class Place(Protocol):
 class _Specs:
     """Hands out specs with a user id, and a port, that no other test of this process has."""
 
-    def __init__(self, *, prefix: str, instance: str, image: str) -> None:
-        self.prefix, self.instance, self.image = prefix, instance, image
+    def __init__(self, *, prefix: str, instance: str, image: str, still: str = "") -> None:
+        self.prefix, self.instance, self.image, self.still = prefix, instance, image, still or image
         self._users = itertools.count(1)
         self._ports = itertools.count(_PORTS_FROM + worker_number() * _PORTS_EACH)
 
-    def spec(self) -> WorkspaceSpec:
+    def spec(self, *, editor: bool = False) -> WorkspaceSpec:
         user_id = next(self._users)
         port = next(p for p in self._ports if _nothing_listens(p))
         assert port < _PORTS_FROM + (worker_number() + 1) * _PORTS_EACH, "the tests ran out of ports"
@@ -92,7 +92,7 @@ class _Specs:
                 user_id=user_id,
                 instance=self.instance,
                 generation=1,
-                image=self.image,
+                image=self.image if editor else self.still,
                 endpoint=Endpoint(host="127.0.0.1", port=port),
                 memory=512 * 2**20,
                 cpus=1.5,
@@ -134,15 +134,26 @@ class DockerPlace(_Specs):
 
     def __init__(self) -> None:
         run = f"{os.environ['GUNPOWDER_TEST_ID']}-w{worker_number()}"
+        image = os.environ["GUNPOWDER_TEST_WORKSPACE_IMAGE"]
+        self.engine = docker.APIClient(base_url=f"unix://{SOCKET}", version="auto", timeout=60)
         super().__init__(
-            prefix=f"{run}-contract", instance=f"{run}-contract", image=os.environ["GUNPOWDER_TEST_WORKSPACE_IMAGE"]
+            prefix=f"{run}-contract", instance=f"{run}-contract", image=image, still=self._without_editor(image)
         )
         self.root = Path(os.environ["GUNPOWDER_TEST_DATA"]) / f"contract-w{worker_number()}"
         self.root.mkdir(parents=True, exist_ok=True)
-        self.engine = docker.APIClient(base_url=f"unix://{SOCKET}", version="auto", timeout=60)
         self._runtimes: list[DockerRuntime] = []
+        self.kept: set[str] = set()  # names of containers that later tests use too
         self.runtime = self._runtime(SOCKET, self.instance)
         self.runtime.ping()  # connects now, before several threads do
+
+    def _without_editor(self, image: str) -> str:
+        """The same image with a program that only waits: an editor takes most of what such a test costs."""
+        run = os.environ["GUNPOWDER_TEST_ID"]
+        name, tag = f"gunpowder-test/{run}-still", f"w{worker_number()}"
+        made = self.engine.create_container(image, labels={"gunpowder.test": run})
+        self.engine.commit(made["Id"], repository=name, tag=tag, changes=['ENTRYPOINT ["sleep", "infinity"]', "CMD []"])
+        self.engine.remove_container(made["Id"])
+        return f"{name}:{tag}"
 
     def _runtime(self, engine_socket: str, instance: str) -> DockerRuntime:
         runtime = DockerRuntime(
@@ -167,7 +178,7 @@ class DockerPlace(_Specs):
 
     def kill(self, name: str) -> None:
         self.engine.kill(name)
-        self.engine.wait(name, timeout=10)
+        self.engine.wait(name, timeout=60)
 
     @contextlib.contextmanager
     def occupied(self, endpoint: Endpoint) -> Iterator[None]:
@@ -183,6 +194,9 @@ class DockerPlace(_Specs):
 
     def home(self, spec: WorkspaceSpec) -> Path:
         return self.root / naming.home_folder(spec.user_id)
+
+    def notices(self, spec: WorkspaceSpec) -> Path:
+        return self.root / naming.notice_folder(spec.user_id)
 
     def inspect(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self.engine.inspect_container(name)
@@ -222,14 +236,19 @@ class DockerPlace(_Specs):
                 told.append(f"{entry['Names']} {entry['Status']}\n{state}\n{log}")
         return "\n".join(told) or "no containers"
 
-    def clear(self) -> None:
+    def remove_containers(self, *, kept: Collection[str] = ()) -> None:
         for entry in self.ours():
-            with contextlib.suppress(NotFound):
-                self.engine.remove_container(entry["Id"], force=True)
+            if not {name.lstrip("/") for name in entry["Names"] or ()} & set(kept):
+                with contextlib.suppress(NotFound, APIError):  # the second: its removal is under way already
+                    self.engine.remove_container(entry["Id"], force=True)
+
+    def clear(self) -> None:
+        self.remove_containers()
         for network in self.engine.networks(filters={"label": [naming.LABEL_INSTANCE]}):
             if str(network["Labels"][naming.LABEL_INSTANCE]).startswith(self.instance):
                 with contextlib.suppress(APIError):
                     self.engine.remove_network(network["Id"])
+        self.engine.remove_image(self.still, force=True)
         self.engine.close()
         for runtime in self._runtimes:
             if "_engine" in vars(runtime):  # connected on first use

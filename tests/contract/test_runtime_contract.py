@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import json
 import os
+import socket
+import time
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +18,7 @@ from docker.errors import APIError
 from tests.contract.places import GRACE, rehash
 from tests.suite.waiting import eventually, together
 from workspaces.errors import PortTaken, RuntimeUnavailable, StartRefused
-from workspaces.runtimes.base import Endpoint, Phase
+from workspaces.runtimes.base import Change, Endpoint, Phase, Report, RequestVerb, Signals, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
     from tests.contract.places import DockerPlace, Place
     from workspaces.runtimes.base import Health, Runtime, WorkspaceSpec
 
-READY_SECONDS = 30
+READY_SECONDS = 240  # half a second on a quiet machine
 
 
 def _await_ready(runtime: Runtime, endpoint: Endpoint) -> Health:
@@ -63,6 +67,34 @@ def test_a_name_that_begins_like_another_is_another(place: Place) -> None:
     spec = place.spec()
     place.runtime.ensure_running(rehash(spec, name=f"{spec.name}-0"))
     assert place.runtime.observe(spec.name).phase is Phase.ABSENT
+
+
+# --- changes -----------------------------------------------------------------------------------------------------
+
+
+def test_what_begins_and_ends_is_told_as_it_happens_and_only_of_this_instance(place: Place) -> None:
+    runtime, spec = place.runtime, place.spec()
+    changes = runtime.changes()
+    foreign = place.spec()
+    place.another_instance().ensure_running(rehash(foreign, instance=f"{foreign.instance}-other"))
+    for _ in range(2):
+        runtime.ensure_running(spec)  # the second time it runs already
+    place.kill(spec.name)
+    runtime.ensure_running(spec)
+    runtime.ensure_stopped(spec.name, generation=spec.generation, grace=GRACE)
+    told = list[Change]()
+    for change in changes:
+        assert change.name != foreign.name
+        if change.name == spec.name:  # not one of the test before, in the same second
+            told.append(change)
+        if len(told) == 4:
+            break
+    assert [change.began for change in told] == [True, False, True, False]
+
+
+def test_who_cannot_be_asked_tells_nothing(place: Place) -> None:
+    with pytest.raises(RuntimeUnavailable):
+        place.unreachable().changes()
 
 
 # --- ensure_running ----------------------------------------------------------------------------------------------
@@ -219,7 +251,7 @@ def test_all_are_observed_running_or_not_and_only_of_this_instance(place: Place)
 
 
 def test_the_editor_is_ready_within_seconds_and_not_after_a_stop(place: Place) -> None:
-    spec = place.spec()
+    spec = place.spec(editor=True)
     assert not place.runtime.health(spec.endpoint).ready
     place.runtime.ensure_running(spec)
     _await_ready(place.runtime, spec.endpoint)
@@ -228,7 +260,7 @@ def test_the_editor_is_ready_within_seconds_and_not_after_a_stop(place: Place) -
 
 
 def test_a_running_container_uses_something_within_its_limits(place: Place) -> None:
-    spec = place.spec()
+    spec = place.spec(editor=True)
     assert place.runtime.usage(spec.name) is None
     place.runtime.ensure_running(spec)
     used = place.runtime.usage(spec.name)
@@ -240,6 +272,58 @@ def test_a_running_container_uses_something_within_its_limits(place: Place) -> N
     assert used.disk_bytes >= 0
     place.runtime.ensure_stopped(spec.name, generation=1, grace=GRACE)
     assert place.runtime.usage(spec.name) is None
+
+
+def test_an_absent_container_shows_no_signals(place: Place) -> None:
+    found = place.runtime.signals(place.spec().name)
+    assert found == Signals(ready=False, report=None, commands=None, cpu_seconds=None, connected=None)
+
+
+def test_a_fresh_workspace_shows_that_nobody_uses_it(place: Place) -> None:
+    spec = place.spec(editor=True)
+    place.runtime.ensure_running(spec)
+    _await_ready(place.runtime, spec.endpoint)
+    _reported(place.runtime, spec, secret=spec.secret)  # the first question waits longer than a look does
+    found = place.runtime.signals(spec.name)
+    assert found.ready
+    assert found.report == Report()
+    assert (found.commands, found.connected) == ((), False)
+    assert found.cpu_seconds is not None
+    again = place.runtime.signals(spec.name)
+    assert again.cpu_seconds is not None
+    assert again.cpu_seconds >= found.cpu_seconds
+    place.runtime.ensure_stopped(spec.name, generation=1, grace=GRACE)
+    assert not place.runtime.signals(spec.name).ready
+
+
+def _reported(runtime: Runtime, spec: WorkspaceSpec, *, secret: str) -> Report:
+    """What it reports. An editor that was never opened loads most of itself first, longer than one question waits."""
+
+    def ask() -> Report | None:
+        with contextlib.suppress(RuntimeUnavailable):
+            return runtime.report(spec.endpoint, secret=secret)
+        return None
+
+    found = eventually("the editor hands over its report", ask, within=50, every=0.2)
+    assert found is not None
+    return found
+
+
+def test_a_report_needs_the_inner_secret_and_an_editor_that_runs(place: Place) -> None:
+    spec = place.spec(editor=True)
+    with pytest.raises(RuntimeUnavailable):
+        place.runtime.report(spec.endpoint, secret=spec.secret)
+    place.runtime.ensure_running(spec)
+    _await_ready(place.runtime, spec.endpoint)
+    assert _reported(place.runtime, spec, secret=spec.secret) == Report()
+    assert _reported(place.runtime, spec, secret="f" * 64) == Report()
+
+
+def test_telling_works_at_any_time_and_twice(place: Place) -> None:
+    spec = place.spec()
+    place.runtime.tell(spec.user_id, '{"version": 1}')
+    place.runtime.ensure_running(spec)
+    place.runtime.tell(spec.user_id, '{"version": 1}')
 
 
 def test_an_absent_container_wrote_no_lines(place: Place) -> None:
@@ -254,7 +338,9 @@ VERBS: dict[str, Callable[[Runtime, WorkspaceSpec], Any]] = {
     "observe_all": lambda runtime, _: list(runtime.observe_all()),
     "logs": lambda runtime, spec: runtime.logs(spec.name, tail=1),
     "usage": lambda runtime, spec: runtime.usage(spec.name),
+    "signals": lambda runtime, spec: runtime.signals(spec.name),
     "ping": lambda runtime, _: runtime.ping(),
+    "examine": lambda runtime, spec: runtime.examine(image=spec.image, user_ids=frozenset()),
 }
 
 
@@ -279,6 +365,40 @@ def test_a_reachable_runtime_answers_a_ping(place: Place) -> None:
 
 
 # --- the engine --------------------------------------------------------------------------------------------------
+
+
+def test_the_engine_tells_the_doctor_about_itself_and_its_host(engine: DockerPlace) -> None:
+    spec = engine.spec()
+    engine.runtime.ensure_running(spec)
+    facts = {fact.what: fact for fact in engine.runtime.examine(image=spec.image, user_ids=frozenset({spec.user_id}))}
+    assert {"engine version", "engine limits", "engine security", "file watches", "processes", "disk"} <= set(facts)
+    for what in ("engine version", "engine clock", "engine limits", "engine security", "image", "folders"):
+        assert facts[what].verdict is Verdict.OK, facts[what].sentence
+    lacking = {f.what: f for f in engine.runtime.examine(image="gunpowder/no-such:image", user_ids=frozenset({10**6}))}
+    assert lacking["image"].verdict is Verdict.WRONG
+    assert lacking["folders"].verdict is Verdict.WRONG
+
+
+def test_the_memory_of_the_host_is_known(engine: DockerPlace) -> None:
+    available = engine.runtime.memory_available()
+    assert available is not None
+    assert 2**20 < available < 2**50
+
+
+@pytest.fixture(scope="module")
+def hostile_spec(docker_place: DockerPlace) -> WorkspaceSpec:
+    """A running workspace whose user does not mean well."""
+    spec = docker_place.spec(editor=True)
+    docker_place.kept.add(spec.name)
+    docker_place.runtime.ensure_running(spec)
+    _await_ready(docker_place.runtime, spec.endpoint)
+    return spec
+
+
+def _inside(engine: DockerPlace, spec: WorkspaceSpec, script: str) -> str:
+    made = engine.engine.exec_create(spec.name, ["bash", "-c", script])
+    printed: bytes = engine.engine.exec_start(made["Id"])
+    return printed.decode()
 
 
 def pause(engine: DockerPlace, name: str) -> None:
@@ -333,7 +453,7 @@ class TestEngine:
         assert not readme.exists()
 
     def test_a_folder_that_root_owns_is_healed(self, engine: DockerPlace) -> None:
-        spec = engine.spec()
+        spec = engine.spec(editor=True)
         for folder in (engine.files(spec), engine.home(spec)):
             folder.mkdir(mode=0o755)
             assert folder.stat().st_uid == 0
@@ -467,7 +587,7 @@ class TestEngine:
         assert engine.runtime_of(instance).ensure_running(rehash(spec, instance=instance)).alive
 
     def test_the_log_is_the_containers_last_lines(self, engine: DockerPlace) -> None:
-        spec = engine.spec()
+        spec = engine.spec(editor=True)
         engine.runtime.ensure_running(spec)
         _await_ready(engine.runtime, spec.endpoint)
         lines = engine.runtime.logs(spec.name, tail=200)
@@ -477,7 +597,7 @@ class TestEngine:
         assert any("code-server" in line for line in engine.runtime.logs(spec.name, tail=200))
 
     def test_asking_for_health_is_no_activity(self, engine: DockerPlace) -> None:
-        spec = engine.spec()
+        spec = engine.spec(editor=True)
         engine.runtime.ensure_running(spec)
         before = _await_ready(engine.runtime, spec.endpoint).last_heartbeat_at
         for _ in range(5):
@@ -485,7 +605,7 @@ class TestEngine:
         assert before is None or before <= datetime.now(tz=UTC)
 
     def test_usage_counts_the_disk(self, engine: DockerPlace) -> None:
-        spec = engine.spec()
+        spec = engine.spec(editor=True)
         engine.runtime.ensure_running(spec)
         (engine.files(spec) / "large").write_bytes(os.urandom(2**20))
         used = engine.runtime.usage(spec.name)
@@ -522,7 +642,7 @@ class TestEngine:
             "gunpowder.generation": "3",
         }
 
-    def test_the_container_is_published_on_loopback_alone_and_mounts_its_two_folders(self, engine: DockerPlace) -> None:
+    def test_the_container_is_published_on_loopback_alone_and_mounts_its_own_folders(self, engine: DockerPlace) -> None:
         spec = engine.spec()
         engine.runtime.ensure_running(spec)
         found = engine.inspect(spec.name)
@@ -532,6 +652,7 @@ class TestEngine:
         assert mounts == {
             str(engine.files(spec)): ("bind", "/home/coder/workspace", True),
             str(engine.home(spec)): ("bind", "/home/coder", True),
+            str(engine.notices(spec)): ("bind", "/run/gunpowder-status", False),
         }
         (network,) = found["NetworkSettings"]["Networks"]
         options = engine.engine.inspect_network(network)["Options"]
@@ -540,7 +661,7 @@ class TestEngine:
         assert options["com.docker.network.bridge.host_binding_ipv4"] == "127.0.0.1"
 
     def test_two_containers_cannot_reach_each_other(self, engine: DockerPlace) -> None:
-        one, other = engine.spec(), engine.spec()
+        one, other = engine.spec(editor=True), engine.spec(editor=True)
         engine.runtime.ensure_running(one)
         engine.runtime.ensure_running(other)
         _await_ready(engine.runtime, other.endpoint)
@@ -552,3 +673,64 @@ class TestEngine:
             assert engine.engine.exec_start(made["Id"]).strip() == b"refused", (host, port)
         made = engine.engine.exec_create(one.name, ["bash", "-c", reach.format("127.0.0.1", 8080)])
         assert engine.engine.exec_start(made["Id"]).strip() == b"reached"  # the question itself works
+
+    def test_a_workspace_is_looked_at_without_being_touched(self, engine: DockerPlace) -> None:
+        """What it reports, what runs in its terminals, who is connected; and looking does not count as activity."""
+        spec = engine.spec(editor=True)
+        engine.runtime.ensure_running(spec)
+        before = _await_ready(engine.runtime, spec.endpoint).last_heartbeat_at
+        at = int(time.time() * 1000)
+        request = {"id": "0123456789", "verb": "keep", "minutes": 5, "at": at}
+        report = json.dumps({"presence": {"at": at, "source": "terminal"}, "request": request})
+        _inside(engine, spec, f"echo '{report}' > /run/gunpowder/report.json")
+        _inside(engine, spec, "setsid script -qfec 'sleep 600' /dev/null </dev/null >/dev/null 2>&1 &")
+        _inside(engine, spec, "setsid script -qfc bash /dev/null </dev/null >/dev/null 2>&1 &")
+        _reported(engine.runtime, spec, secret=spec.secret)
+
+        def seen() -> Signals | None:
+            found = engine.runtime.signals(spec.name)
+            return found if found.commands == ("sleep",) and found.report else None
+
+        found = eventually("command and report are seen", seen, within=50)
+        assert found is not None
+        assert found.report is not None
+        assert found.report.source == "terminal"
+        assert found.report.present_at is not None
+        assert found.report.request is not None
+        assert found.report.request.verb is RequestVerb.KEEP
+        assert found.connected is False
+        assert engine.runtime.health(spec.endpoint).last_heartbeat_at == before
+        with socket.create_connection((spec.endpoint.host, spec.endpoint.port)):
+            if os.getuid() == 0:  # connections of the prober's own user do not count
+                assert engine.runtime.signals(spec.name).connected is False
+
+    def test_what_is_told_can_be_read_inside_and_not_written(self, engine: DockerPlace) -> None:
+        spec = engine.spec()
+        engine.runtime.ensure_running(spec)
+        for text in ("first", "second"):
+            engine.runtime.tell(spec.user_id, text)
+            assert _inside(engine, spec, "cat /run/gunpowder-status/status.json") == text
+        assert _inside(engine, spec, "touch /run/gunpowder-status/x 2>&1 || echo refused").endswith("refused\n")
+
+    @pytest.mark.parametrize(
+        "trick",
+        [
+            "rm -rf /run/gunpowder/report.json; mkdir /run/gunpowder/report.json",
+            "rm -rf /run/gunpowder/report.json; ln -s /dev/zero /run/gunpowder/report.json",
+            "rm -rf /run/gunpowder/report.json; head -c 200000 /dev/urandom > /run/gunpowder/report.json",
+            "rm -rf /run/gunpowder/report.json; mkfifo /run/gunpowder/report.json",
+            "chmod 000 /run/gunpowder",
+        ],
+    )
+    def test_a_hostile_report_is_none_or_no_answer_and_takes_seconds_at_most(
+        self, engine: DockerPlace, hostile_spec: WorkspaceSpec, trick: str
+    ) -> None:
+        _inside(engine, hostile_spec, f"chmod 700 /run/gunpowder; {trick}")
+        began = time.monotonic()
+        try:
+            found = engine.runtime.report(hostile_spec.endpoint, secret=hostile_spec.secret)
+        except RuntimeUnavailable:
+            found = Report()
+        assert found == Report()
+        assert time.monotonic() - began < 6
+        assert _await_ready(engine.runtime, hostile_spec.endpoint).ready

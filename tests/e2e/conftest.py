@@ -10,18 +10,25 @@ from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import Error as BrowserError
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from tests.e2e.stack import Person, Stack
+from tests.groups import group_of
+from tests.suite.patience import PATIENCE, SLOW
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from playwright.sync_api import Browser, Page
 
+expect.set_options(timeout=max(60_000, 30_000 * PATIENCE))
 logging.getLogger("httpx").setLevel(logging.WARNING)  # one line a request drowns everything else
 
-CHROMIUM = "/usr/bin/chromium"
+# All of Chromium that a page sees, without the windows around it.
+CHROMIUM = "/usr/bin/chromium-headless-shell"
+# How long a page may take says something about the machine's other guests.
+PATIENCE_MS = max(120_000, 60_000 * PATIENCE)
+LIVE: dict[str, list[Stack]] = {}  # by the group of tests that they are for
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -33,34 +40,58 @@ FLAGS = (
 )
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
+    """Take a stack down as soon as its last test is over: the memory that it uses is what slows the others."""
+    yield
+    if group_of(item) != group_of(nextitem):
+        for stack in LIVE.pop(group_of(item), []):
+            stack.down()
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """The stack with its defaults: nobody is stopped for idleness while tests run."""
-    yield from _lifetime(Stack("stack", ports=12000))
+    """The stack of nearly all these tests. Nobody is stopped for idleness unless the test gives them a limit."""
+    yield from _lifetime("stack", ports=12000)
 
 
 @pytest.fixture(scope="session")
-def quick_stack() -> Iterator[Stack]:
-    """The stack in a hurry: an idle limit of seconds, frequent sweeps, little memory."""
-    yield from _lifetime(
-        Stack(
-            "quick",
-            ports=14000,
-            GUNPOWDER_IDLE_MINUTES="0.4",
-            GUNPOWDER_SWEEP_SECONDS="2",
-            GUNPOWDER_RECONCILE_SECONDS="3",
-            GUNPOWDER_START_TIMEOUT_SECONDS="20",
-            GUNPOWDER_MEMORY="768m",
-        )
-    )
+def idle_stack() -> Iterator[Stack]:
+    """The same for those who wait for minutes until somebody is idle: the others go on beside them."""
+    yield from _lifetime("idle", ports=14000)
 
 
-def _lifetime(stack: Stack) -> Iterator[Stack]:
+def _lifetime(name: str, *, ports: int) -> Iterator[Stack]:
+    """Frequent sweeps and little memory."""
+    settings = {
+        # On a busy machine an editor that does nothing takes a good part of a processor.
+        "GUNPOWDER_WORK_CPU_PERCENT": "180",
+        # Frequent; but on a slow machine these, and health checks, would take most of the processor.
+        "GUNPOWDER_SWEEP_SECONDS": "15" if SLOW else "3",
+        "GUNPOWDER_LISTEN_SECONDS": "10" if SLOW else "3",
+        "GUNPOWDER_RECONCILE_SECONDS": "15" if SLOW else "3",
+        "GUNPOWDER_START_TIMEOUT_SECONDS": f"{max(60, 20 * PATIENCE):.0f}",
+        "GUNPOWDER_START_CONCURRENCY": "2" if SLOW else "4",
+        "GUNPOWDER_MEMORY": "768m",
+    }
+    made = Stack(name, ports=ports, **settings)
+    LIVE.setdefault(name, []).append(made)
     try:
-        stack.up()
-        yield stack
+        made.up()
+        yield made
     finally:
-        stack.down()
+        made.down()
+
+
+@pytest.fixture(autouse=True)
+def _visitors_leave(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whom a test adds for itself is gone after it. Those of a whole file or of all stay."""
+    if "stack" not in request.fixturenames:
+        yield
+        return
+    stack: Stack = request.getfixturevalue("stack")
+    with stack.visitors():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -82,9 +113,9 @@ def _running(stack: Stack) -> Person:
     return person
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """One Chromium a module. Not one a session: its event loop would live on among the tests of other folders."""
+    """One Chromium for this folder. Not for the session: its event loop would live on among the tests of others."""
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         yield chromium
@@ -94,8 +125,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A tab of a browser that has never been here."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    context.set_default_timeout(30_000)
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
+    context.set_default_timeout(PATIENCE_MS)
     yield context.new_page()
     context.close()
 

@@ -18,8 +18,9 @@ import httpx
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from tests.suite.patience import PATIENCE, SLOW
 from tests.suite.programs import Overdue, attempt, docker, run
-from tests.suite.waiting import eventually
+from tests.suite.waiting import eventually, pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TICKET = "gunpowder_ticket"
 SESSION = "gunpowder_session"
 PASSWORD = "correct horse battery staple"
-PEOPLE = 48
+PEOPLE = 64
 # What a browser sends when a person opens a page, and when a page loads something.
 NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Accept": "text/html"}
 ASSET = {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "script", "Accept": "*/*"}
@@ -39,7 +40,30 @@ MARK = f"vscode-remote-resource?path=/home/coder/workspace/{MARK_FILE}"
 SOCKET_QUERY = "?reconnectionToken=00000000-0000-4000-8000-000000000000&reconnection=false&skipWebSocketFrames=false"
 IMAGES = ("APP", "NGINX", "POSTGRES", "REDIS", "WORKSPACE")
 DIAGNOSES = 3
-SERVICES = ("nginx", "web", "worker", "beat", "postgres", "redis")
+SERVICES = ("nginx", "web", "worker", "beat", "migrate", "postgres", "redis")
+
+
+# Sends a signal to the processes of the worker that do starts and stops: to the node and its pool, or only to the pool.
+SIGNAL_LIFECYCLE = r"""
+import os, signal, sys
+
+def text(pid, name):
+    try:
+        return open(f"/proc/{pid}/{name}").read()
+    except OSError:
+        return ""
+
+def parent(pid):
+    return text(pid, "stat").rpartition(")")[2].split()[1]
+
+pids = [pid for pid in os.listdir("/proc") if pid.isdigit()]
+nodes = {pid for pid in pids if text(pid, "comm").strip() == "lifecycle"}
+children = {pid for pid in nodes if parent(pid) in nodes}
+assert children and len(children) < len(nodes), "there is no node, or it has no pool"
+for pid in nodes if sys.argv[2] == "all" else children:
+    os.kill(int(pid), signal.Signals["SIG" + sys.argv[1]])
+print(len(nodes), len(children))
+"""
 
 
 def is_editor(answer: httpx.Response) -> bool:
@@ -85,11 +109,15 @@ class Stack:
             "GUNPOWDER_CONTAINER_PREFIX": self.prefix,
             "GUNPOWDER_WORKSPACE_ROOT": str(self.root),
             "GUNPOWDER_RESTART": "no",  # what a killed run leaves must not come back with the engine
+            # Health checks start processes: on a slow machine those of a stack would leave nothing for the tests.
+            "GUNPOWDER_HEALTH_INTERVAL": "45s" if SLOW else "5s",
             **settings,
         }
-        self._people: list[tuple[int, str]] = []
+        self.people: list[Person] = []  # who has been added
+        self._accounts: list[tuple[int, str]] = []
         self._clients: list[httpx.Client] = []
         self._diagnoses = 0
+        self._down = False
 
     # --- the project ---
 
@@ -100,15 +128,18 @@ class Stack:
         for image in IMAGES:
             docker("image", "inspect", "--format", "{{.Id}}", os.environ[f"GUNPOWDER_TEST_{image}_IMAGE"])
         try:
-            self.compose("up", "--detach", "--wait", "--wait-timeout", "200", within=240)
+            self.compose("up", "--detach", "--wait", "--wait-timeout", str(int(300 * PATIENCE)), within=320)
             eventually("/readyz says ok", self._ready, within=60, every=0.5)
-            self._people = self._make_people()
+            self._accounts = self._make_accounts()
         except (AssertionError, Overdue) as problem:
             raise AssertionError(f"{problem}\n{self.diagnosis()}") from None
         print(f"\nstack {self.project}: up on port {self.port} in {time.monotonic() - began:.1f} s")
 
     def down(self) -> None:
-        """Remove everything: services, volumes, workspaces, networks, files."""
+        """Remove everything: services, volumes, workspaces, networks, files. Down already: nothing to do."""
+        if self._down:
+            return
+        self._down = True
         for client in self._clients:
             client.close()
         self.compose("down", "--volumes", "--remove-orphans", "--timeout", "2", within=120)
@@ -162,7 +193,7 @@ class Stack:
         except httpx.HTTPError:
             return False
 
-    def _make_people(self) -> list[tuple[int, str]]:
+    def _make_accounts(self) -> list[tuple[int, str]]:
         made = self.exec_in_web(
             "import json\n"
             "from django.contrib.auth import get_user_model\n"
@@ -175,21 +206,30 @@ class Stack:
 
     # --- people ---
 
+    @contextmanager
+    def visitors(self) -> Iterator[None]:
+        """Who is added meanwhile is stopped afterwards: an editor that nobody needs any more slows all the others."""
+        here = len(self.people)
+        yield
+        for person in self.people[here:]:
+            person.leave()
+
     def add_user(self) -> Person:
         """Somebody new, who has never started anything."""
-        pk, name = self._people.pop(0)
-        return Person(self, user_id=pk, name=name)
+        pk, name = self._accounts.pop(0)
+        self.people.append(Person(self, user_id=pk, name=name))
+        return self.people[-1]
 
     def client(self, **headers: str) -> httpx.Client:
         """A client without any log-in, which remembers cookies like a browser. The stack closes it."""
-        client = httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=20)
+        client = httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=20 * PATIENCE)
         self._clients.append(client)
         return client
 
     def raw(self, request: bytes, *, within: float = 10) -> bytes:
         """Send exactly these bytes and return all that comes back until the server closes."""
         answer = b""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=within) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=within * PATIENCE) as connection:
             connection.sendall(request)
             while part := connection.recv(65536):
                 answer += part
@@ -245,6 +285,14 @@ def _joined(chunks: bytes) -> bytes:
     return body
 
 
+def signal_lifecycle(stack: Stack, name: str, *, whom: str = "all") -> str:
+    """Signal what does starts and stops; returns how many processes that are, and how many of them the pool's.
+
+    Fails where there are none.
+    """
+    return stack.exec_in("worker", "python", "-c", SIGNAL_LIFECYCLE, name, whom).strip()
+
+
 class RawAnswer:
     def __init__(self, answer: bytes) -> None:
         head, _, self.body = answer.partition(b"\r\n\r\n")
@@ -290,20 +338,38 @@ class Person:
 
     def call(self, name: str, *, expect: Sequence[int] = (200, 202), **arguments: Any) -> dict[str, Any]:
         """POST one of the calls; any answer but the expected ones fails."""
-        answer = self.api.post(name, **arguments)
+        answer = self._ask("POST", name, **arguments)
         assert answer.status_code in expect, f"{name}: {answer.status_code} {answer.text}"
         found: dict[str, Any] = answer.json()
         return found
 
     def status(self) -> dict[str, Any]:
-        answer = self.api.get("status")
+        answer = self._ask("GET", "status")
         assert answer.status_code == 200, f"status: {answer.status_code} {answer.text}"
         found: dict[str, Any] = answer.json()
         return found
 
     def history(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.api.get("history").json()["results"]
+        found: list[dict[str, Any]] = self._ask("GET", "history").json()["results"]
         return found
+
+    def _ask(self, method: str, name: str, **arguments: Any) -> httpx.Response:
+        """Ask, with a new log-in when the token is too old for it.
+
+        Again while the database of a slow machine does not answer within the three seconds that it gets.
+        """
+        began = time.monotonic()
+        while True:
+            answer = self.api.request(method, name, **arguments)
+            late = time.monotonic() - began > 10 * PATIENCE
+            if answer.status_code == 401 and "token_not_valid" in answer.text and not late:
+                del self.tokens
+                self.api.headers["Authorization"] = f"Bearer {self.tokens['access']}"
+                continue
+            away = answer.status_code == 503 and "database_unavailable" in answer.text
+            if not away or not SLOW or late:
+                return answer
+            pause(1, because="a slow machine's database did not answer in time")
 
     def wait_for(self, state: str, *, within: float = 60) -> dict[str, Any]:
         """The workspace once it is in `state`; fails at once where it can only stay in another."""
@@ -327,6 +393,11 @@ class Person:
     def start_and_wait(self, *, within: float = 60) -> dict[str, Any]:
         self.start()
         return self.wait_for("running", within=within)
+
+    def leave(self) -> None:
+        """Have it stopped if it runs, without waiting for that. Who never asked for anything, or may not, is let be."""
+        if "api" in self.__dict__:
+            self.api.post("stop")
 
     def stop_and_wait(self, *, within: float = 30) -> dict[str, Any]:
         self.call("stop")
@@ -398,7 +469,7 @@ class Person:
     def _connect(self, headers: Mapping[str, str]) -> ClientConnection:
         url = f"ws://127.0.0.1:{self.stack.port}{self.path}{SOCKET_QUERY}"
         # The editor does not answer a close: waiting for that is in vain.
-        return connect(url, additional_headers=headers, proxy=None, open_timeout=10, close_timeout=0.1)
+        return connect(url, additional_headers=headers, proxy=None, open_timeout=10 * PATIENCE, close_timeout=0.1)
 
     # --- inside the container ---
 

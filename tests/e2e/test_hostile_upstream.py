@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -13,6 +13,9 @@ import pytest
 from tests.e2e.stack import ASSET, NAVIGATION, SESSION, TICKET, Person, Stack
 from tests.suite.programs import docker
 from tests.suite.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack")]
 
@@ -139,13 +142,14 @@ CLAIMS = {
 
 
 @pytest.fixture(scope="module")
-def mallory(stack: Stack) -> Person:
+def mallory(stack: Stack) -> Iterator[Person]:
     """Somebody who has replaced their editor by a program of their own."""
     person = stack.add_user()
     person.start_and_wait()
     docker("exec", "--detach", "--user", "1000:1000", person.container, "python3", "-c", USURPER)
     eventually("the other program answers", lambda: person.editor("echo").text.startswith('{"method"'), within=15)
-    return person
+    yield person
+    person.leave()
 
 
 def told(answer: httpx.Response) -> dict[str, Any]:

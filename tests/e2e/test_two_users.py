@@ -58,10 +58,14 @@ def test_each_has_a_container_with_the_contracts_names(alice: Person, bob: Perso
         assert labels["gunpowder.generation"].isdigit()
         assert labels["gunpowder.spec"]
         mounts = {mount["Destination"]: mount["Source"] for mount in seen["Mounts"] if mount["Type"] == "bind"}
+        writable = {mount["Destination"]: mount["RW"] for mount in seen["Mounts"]}
+        told = mounts.pop("/run/gunpowder-status"), writable["/run/gunpowder-status"]
         assert mounts == {
             "/home/coder": str(stack.root / f"home_{person.id}"),
             "/home/coder/workspace": str(stack.root / f"user_{person.id}"),
         }
+        assert told == (str(stack.root / f"notice_{person.id}"), False), "what the platform tells is read-only"
+        assert docker_stat(person, told[0]) == "0 0 755"
         for folder in mounts.values():
             assert docker_stat(person, folder) == "1000 1000 700"
 
@@ -138,14 +142,15 @@ def test_from_inside_nothing_of_others_is_reachable(alice: Person, bob: Person, 
 
 
 def test_from_inside_there_is_no_engine_and_no_secret_of_the_platform(alice: Person) -> None:
-    found = alice.shell(
-        "ls -d /var/run/docker.sock /run/docker.sock /run/postgresql /run/redis /run/gunpowder /app 2>/dev/null || true"
-    )
-    assert found.strip() == ""
+    places = "/var/run/docker.sock /run/docker.sock /run/postgresql /run/redis /run/gunpowder/* /app"
+    found = alice.shell(f"ls -d {places} 2>/dev/null || true")
+    assert found.split() == ["/run/gunpowder/report.json"], "what the workspace says of itself, and nothing else"
     mounts = alice.shell("cut -d' ' -f5 /proc/self/mountinfo").split()
     assert {mount for mount in mounts if mount.startswith(("/home", "/app", "/var", "/run/"))} <= {
         "/home/coder",
         "/home/coder/workspace",
+        "/run/gunpowder",
+        "/run/gunpowder-status",
     }
 
 

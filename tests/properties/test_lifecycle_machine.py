@@ -24,6 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.suite.patience import examples
 from workspaces import lifecycle, sweeps
 from workspaces.errors import AccessDenied, RuntimeUnavailable, StartRefused
 from workspaces.models import Transition, Workspace
@@ -73,7 +74,7 @@ class Lifecycle(RuleBasedStateMachine):
     def idle(self, who: int) -> None:
         workspace = self._workspace(who)
         if workspace is not None:
-            moved = lifecycle.stop_if_quiet(workspace, reason=Reason.IDLE, now=timezone.now())
+            moved = lifecycle.stop_if_unchanged(workspace, reason=Reason.IDLE, decision={}, now=timezone.now())
             if moved is not None:
                 self._note(moved)
 
@@ -218,7 +219,7 @@ def test_the_lifecycle_converges_whatever_happens() -> None:
     run_state_machine_as_test(
         Lifecycle,
         settings=settings(
-            max_examples=40,
+            max_examples=examples(40),
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],

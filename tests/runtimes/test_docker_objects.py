@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from workspaces.runtimes.base import Endpoint, Phase, WorkspaceSpec
-from workspaces.runtimes.docker_objects import container_config, from_inspect, from_list, network_config
+from workspaces.runtimes.docker_objects import (
+    container_config,
+    foreground_commands,
+    from_inspect,
+    from_list,
+    network_config,
+    secret_of,
+)
 
 SPEC = WorkspaceSpec(
     name="code-server-user-7",
@@ -54,7 +61,12 @@ def test_nothing_but_the_reviewed_options_is_asked_for() -> None:
     assert [(mount["Type"], mount["Source"], mount["Target"]) for mount in host["Mounts"]] == [
         ("bind", "/srv/w/home_7", "/home/coder"),
         ("bind", "/srv/w/user_7", "/home/coder/workspace"),
+        ("bind", "/srv/w/notice_7", "/run/gunpowder-status"),
     ]
+    assert [mount.get("ReadOnly", False) for mount in host["Mounts"]] == [False, False, True]
+    assert set(host["Tmpfs"]) == {"/tmp", "/run", "/run/gunpowder"}  # noqa: S108 - inside the container
+    assert "noexec" in host["Tmpfs"]["/run/gunpowder"]
+    assert "size=256k" in host["Tmpfs"]["/run/gunpowder"]
     assert config["Labels"] == LABELS
 
 
@@ -128,3 +140,75 @@ def test_an_entry_of_the_list_is_read_too() -> None:
     assert (seen.name, seen.user_id, seen.endpoint) == ("code-server-user-7", 7, Endpoint(host="127.0.0.1", port=9007))
     vanishing = from_list({"Id": "id", "Names": None, "State": "removing"}, instance="mine")
     assert (vanishing.name, vanishing.phase, vanishing.user_id) == ("id", Phase.REMOVING, None)
+
+
+TITLES = ["PID", "PPID", "PGID", "TPGID", "TT", "COMMAND"]
+
+
+def _foreground(*rows: str) -> tuple[str, ...]:
+    """Rows as `ps` writes them: process, parent, group, the terminal's foreground group, terminal, name."""
+    return foreground_commands({"Titles": TITLES, "Processes": [row.split(None, 5) for row in rows]})
+
+
+NO_TERMINAL = ("100 1 100 -1 ? tini", "101 1 101 -1 ? node", "102 1 101 -1 ? node")
+
+
+def test_without_a_terminal_there_is_no_foreground() -> None:
+    assert _foreground(*NO_TERMINAL) == ()
+
+
+@pytest.mark.parametrize("program", ["bash", "zsh", "less", "vim", "htop", "tmux: client"])
+def test_what_waits_for_a_person_is_no_command(program: str) -> None:
+    assert _foreground(*NO_TERMINAL, "200 1 200 300 pts/0 bash", f"300 1 300 300 pts/0 {program}") == ()
+    assert _foreground(f"200 1 200 200 pts/0 {program}") == ()
+
+
+def test_a_command_in_the_foreground_is_one_and_a_background_job_is_none() -> None:
+    jobs = ("250 1 250 300 pts/0 wget", "300 1 300 300 pts/0 make", "301 1 300 300 pts/0 cc1")
+    assert _foreground("200 1 200 300 pts/0 bash", *jobs) == ("cc1", "make")
+
+
+def test_a_script_that_a_shell_runs_counts_by_what_it_runs() -> None:
+    rows = ("200 1 200 300 pts/0 bash", "300 1 300 300 pts/0 bash", "301 1 300 300 pts/0 sleep")
+    assert _foreground(*rows) == ("sleep",)
+
+
+@pytest.mark.parametrize("waits", ["less", "nano"])
+def test_what_waits_for_its_pager_or_editor_waits_for_a_person(waits: str) -> None:
+    """`git log`, and `git commit`, which has a shell start the editor."""
+    git = ("200 1 200 300 pts/0 bash", "300 200 300 300 pts/0 git")
+    assert _foreground(*git, f"301 300 300 300 pts/0 {waits}") == ()
+    assert _foreground(*git, "301 300 300 300 pts/0 sh", f"302 301 300 300 pts/0 {waits}") == ()
+
+
+def test_a_build_whose_output_is_read_in_a_pager_is_at_work() -> None:
+    rows = ("200 1 200 300 pts/0 bash", "300 200 300 300 pts/0 make", "301 200 300 300 pts/0 less")
+    assert _foreground(*rows) == ("make",)
+
+
+def test_a_task_of_the_editor_leads_its_own_terminal() -> None:
+    assert _foreground("400 1 400 400 pts/3 npm run build") == ("npm run build",)
+
+
+def test_commands_of_several_terminals_are_told_once_each_in_order() -> None:
+    rows = ("300 1 300 300 pts/0 pytest", "301 1 301 301 pts/1 pytest", "302 1 302 302 pts/2 cargo")
+    assert _foreground(*rows) == ("cargo", "pytest")
+
+
+def test_a_name_that_a_process_gave_itself_is_cut_and_cleaned() -> None:
+    evil = ["1", "0", "1", "1", "pts/0", "\x1b[31mevil" + "x" * 99]
+    found = foreground_commands({"Titles": TITLES, "Processes": [evil]})
+    assert found == ("?[31mevilxxxxxx",)
+
+
+@pytest.mark.parametrize("answer", [{}, {"Titles": ["PID", "CMD"], "Processes": [["1", "x"]]}, {"Titles": None}])
+def test_an_answer_of_another_form_is_no_answer(answer: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="unexpected columns"):
+        foreground_commands(answer)
+
+
+def test_the_inner_secret_is_found_again() -> None:
+    config = container_config(SPEC, host_root="/srv/w")
+    assert secret_of({"Config": config}) == "hush"
+    assert secret_of({"Config": {"Env": ["PATH=/bin", "EMPTY"]}}) == ""
+    assert secret_of({"Config": {"Env": None}}) == ""

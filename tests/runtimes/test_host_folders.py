@@ -32,7 +32,7 @@ def _owner_and_mode(path: Path) -> tuple[int, int, int]:
 
 def test_both_folders_are_made_with_owner_mode_and_a_readme(folders: HostFolders) -> None:
     folders.ensure(7)
-    assert sorted(path.name for path in folders.root.iterdir()) == ["home_7", "user_7"]
+    assert sorted(path.name for path in folders.root.iterdir()) == ["home_7", "notice_7", "user_7"]
     for folder in ("home_7", "user_7", "home_7/workspace"):
         assert _owner_and_mode(folders.root / folder) == (OWNER, OWNER, MODE)
     readme = folders.root / "user_7" / "README.md"
@@ -132,7 +132,9 @@ def test_many_at_once_make_one_complete_folder(folders: HostFolders) -> None:
     users = range(1, 31)
     for user_id in users:
         together(*[partial(folders.ensure, user_id)] * 8)
-    assert {path.name for path in folders.root.iterdir()} == {f"{kind}_{n}" for kind in ("home", "user") for n in users}
+    assert {path.name for path in folders.root.iterdir()} == {
+        f"{kind}_{n}" for kind in ("home", "notice", "user") for n in users
+    }
     assert all((folders.root / f"user_{n}" / "README.md").read_text() == README for n in users)
 
 
@@ -153,3 +155,51 @@ def test_counting_gives_up_in_time_and_minds_no_missing_folder(folders: HostFold
     assert folders.disk_bytes(7) == 0
     folders.ensure(7)
     assert folders.disk_bytes(7, seconds=0) == 0
+
+
+# --- what a workspace is told ------------------------------------------------------------------------------------
+
+
+def test_a_notice_replaces_the_one_before_and_its_reader_cannot_write(folders: HostFolders) -> None:
+    folders.ensure(7)
+    for text in ('{"a": 1}', '{"a": 2}'):
+        folders.tell(7, text)
+        file = folders.root / "notice_7" / "status.json"
+        assert file.read_text() == text
+    assert [path.name for path in file.parent.iterdir()] == ["status.json"]
+    assert _owner_and_mode(file) == (0, 0, 0o644)
+    assert _owner_and_mode(file.parent) == (0, 0, 0o755)
+
+
+def test_a_notice_can_be_told_before_the_first_start(folders: HostFolders) -> None:
+    folders.tell(7, "{}")
+    assert (folders.root / "notice_7" / "status.json").read_text() == "{}"
+
+
+def test_readers_never_see_half_a_notice(folders: HostFolders) -> None:
+    texts = [letter * 5000 for letter in "abcdef"]
+    folders.tell(7, texts[0])
+    file, seen = folders.root / "notice_7" / "status.json", set()
+    writing = [1] * 4
+
+    def write() -> None:
+        for text in texts * 5:
+            folders.tell(7, text)
+        writing.pop()
+
+    def read() -> None:
+        while writing:
+            seen.add(file.read_text())
+
+    together(read, *[write] * 4)
+    assert seen <= set(texts)
+
+
+def test_a_notice_that_cannot_be_written_leaves_nothing_behind(folders: HostFolders) -> None:
+    folders.tell(7, "{}")
+    file = folders.root / "notice_7" / "status.json"
+    file.unlink()
+    file.mkdir()  # a rename over a folder fails
+    with pytest.raises(OSError, match="directory"):
+        folders.tell(7, "{}")
+    assert [path.name for path in file.parent.iterdir()] == ["status.json"]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Fixtures whose first user waits for more than its own test, and why.
 LONG_FIXTURES = {
     "stack": (420, "brings up, or takes down, a whole compose stack"),
-    "quick_stack": (420, "brings up, or takes down, a whole compose stack"),
+    "idle_stack": (420, "brings up, or takes down, a whole compose stack"),
 }
 # What the exception that ends a test sets off may take as well.
 LAST_RESORT_SECONDS = 60

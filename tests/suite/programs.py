@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
+from tests.suite.patience import PATIENCE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -32,11 +34,33 @@ def attempt(
         stderr=subprocess.STDOUT if together else subprocess.PIPE,
         text=True,
         errors="replace",
-        timeout=within,
+        timeout=within * PATIENCE,
         check=False,
         env=environment,
         cwd=cwd,
     )
+
+
+class Background:
+    """A program that takes long, while the tests go on; it is waited for when its result is asked for."""
+
+    def __init__(self, *command: str) -> None:
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self._said: str | None = None
+
+    def result(self, within: float = 90) -> tuple[int, str]:
+        """Its status and what it said; raises Overdue when it goes on after `within` seconds."""
+        if self._said is None:
+            self._said, _ = self._process.communicate(timeout=within * PATIENCE)
+        return self._process.returncode, self._said
+
+    def end(self) -> None:
+        """Nobody wants its result, or nobody any more."""
+        self._process.kill()  # does nothing when it has ended
+        if self._said is None:
+            self._process.communicate(timeout=10 * PATIENCE)
 
 
 def run(*command: str, within: float = 60, environment: Mapping[str, str] | None = None) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import connections
 
+from tests.suite.patience import PACE, PATIENCE
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -17,16 +19,17 @@ T = TypeVar("T")
 def eventually(what: str, check: Callable[[], T], *, within: float, every: float = 0.1) -> T:
     """Return the first true value of `check`; after `within` seconds fail with `what` did not happen.
 
-    Asks at least twice, however slow an answer is. What `check` raises is raised here at once.
+    Seconds are a quiet machine's, and stretched as `patience` says. Asks at least twice, however slow an answer is.
+    What `check` raises is raised here at once.
     """
     began, asked = time.monotonic(), 0
     while True:
         found, asked = check(), asked + 1
         if found:
             return found
-        if time.monotonic() - began > within and asked > 1:
+        if time.monotonic() - began > within * PATIENCE and asked > 1:
             raise AssertionError(f"not within {within:g} s: {what} (last seen: {found!r})")
-        time.sleep(every)
+        time.sleep(every * PACE)
 
 
 def always(what: str, check: Callable[[], object], *, during: float, every: float = 0.5) -> None:
@@ -56,7 +59,7 @@ def together(*contestants: Callable[[], Any], within: float = 60) -> list[Any]:
 
     def run(number: int, contestant: Callable[[], Any]) -> None:
         try:
-            barrier.wait(timeout=within)
+            barrier.wait(timeout=within * PATIENCE)
             results[number] = contestant()
         except BaseException as problem:  # noqa: BLE001 - raised again below, in the test's own thread
             problems[number] = problem
@@ -69,7 +72,7 @@ def together(*contestants: Callable[[], Any], within: float = 60) -> list[Any]:
     ]
     for thread in threads:
         thread.start()
-    until = time.monotonic() + within
+    until = time.monotonic() + within * PATIENCE
     for thread in threads:
         thread.join(timeout=max(0.0, until - time.monotonic()))
     for problem in problems.values():

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from rest_framework import serializers
 
-from workspaces import conf
+from workspaces import conf, savings
+from workspaces.admission import Waits
 from workspaces.models import Transition
-from workspaces.states import Reason, State
+from workspaces.states import SENTENCES, Reason, State
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -33,18 +34,39 @@ class WorkspaceOut(serializers.Serializer[Any]):
     port = serializers.IntegerField(allow_null=True)
     container = serializers.CharField()
     image = serializers.CharField()
-    queued_position = serializers.IntegerField(allow_null=True)
+    queued_position = serializers.IntegerField(allow_null=True, help_text="1 is next. Null: it does not wait.")
+    queued_for = serializers.ChoiceField(choices=[str(waits) for waits in Waits], allow_null=True)
+    queued_seconds = serializers.IntegerField(
+        allow_null=True, help_text="About how long until it runs, from the last starts. Null: nothing tells."
+    )
     requested_at = serializers.DateTimeField(allow_null=True)
     started_at = serializers.DateTimeField(allow_null=True)
     stopped_at = serializers.DateTimeField(allow_null=True)
     last_activity_at = serializers.DateTimeField(allow_null=True)
     stops_at = serializers.DateTimeField(allow_null=True)
+    stops_reason = serializers.ChoiceField(choices=[str(reason) for reason in Reason], allow_null=True)
+    lifetime_ends_at = serializers.DateTimeField(allow_null=True)
+    warned = serializers.BooleanField()
     keep_until = serializers.DateTimeField(allow_null=True)
+    stop_when_done = serializers.BooleanField()
     stop_reason = serializers.ChoiceField(choices=[str(reason) for reason in Reason], allow_null=True)
     error = Error(allow_null=True)
     state_sentence = serializers.CharField()
     stop_sentence = serializers.CharField(allow_blank=True)
+    explanation = serializers.CharField(allow_null=True, help_text="The last decision about idleness, in a sentence.")
+    decision = serializers.JSONField(allow_null=True, help_text="The same with every clock that it saw.")
+    last_spared = serializers.JSONField(
+        allow_null=True, help_text="The last decision that let it run on, with every clock that it saw."
+    )
     stages = Stage(many=True)
+
+
+class StopIn(serializers.Serializer[Any]):
+    when = serializers.ChoiceField(
+        choices=["now", "command_ends"],
+        default="now",
+        help_text="`command_ends`: as soon as no command runs in its terminals; a keep withdraws it.",
+    )
 
 
 class KeepIn(serializers.Serializer[Any]):
@@ -78,10 +100,20 @@ class StatsOut(serializers.Serializer[Any]):
 class TransitionOut(serializers.ModelSerializer[Transition]):
     to = serializers.CharField(source="to_state", read_only=True)
     actor = serializers.CharField(source="actor.username", default=None, read_only=True)
+    explanation = serializers.SerializerMethodField()
+    decision = serializers.SerializerMethodField()
 
     class Meta:
         model = Transition
-        fields = ("to", "reason", "actor", "time", "generation")
+        fields = ("to", "reason", "actor", "time", "generation", "explanation", "decision")
+
+    def get_explanation(self, row: Transition) -> str:
+        """Why, in a sentence: the decision's own where one was made, else the reason's."""
+        return str(row.detail.get("sentence") or SENTENCES.get(row.reason, ""))
+
+    def get_decision(self, row: Transition) -> dict[str, Any] | None:
+        """The clocks that a decision about idleness saw."""
+        return row.detail if "verdict" in row.detail else None
 
     def to_representation(self, instance: Transition) -> dict[str, Any]:
         """`from` is a word of Python's, so it is added here."""
@@ -138,3 +170,49 @@ class ListIn(serializers.Serializer[Any]):
     def since(self) -> datetime | None:
         found: datetime | None = self.validated_data.get("idle_since")
         return found
+
+
+class SavingsIn(serializers.Serializer[Any]):
+    days = serializers.IntegerField(
+        min_value=1,
+        max_value=savings.MAX_DAYS,
+        default=savings.DEFAULT_DAYS,
+        help_text="Today and the days before, in UTC.",
+    )
+
+
+class AllSavingsIn(SavingsIn):
+    username = serializers.CharField(
+        max_length=150, default="", allow_blank=True, help_text="Only users whose name contains this."
+    )
+    limit = serializers.IntegerField(min_value=1, max_value=1000, default=50, help_text="How many users, at most.")
+
+
+class _HoursOut(serializers.Serializer[Any]):
+    run_hours = serializers.FloatField()
+    saved_hours = serializers.FloatField()
+
+
+class SavingsDayOut(_HoursOut):
+    day = serializers.DateField()
+
+
+class SavingsUserOut(_HoursOut):
+    user_id = serializers.IntegerField()
+    username = serializers.CharField()
+    saved_percent = serializers.IntegerField()
+
+
+class SavingsOut(_HoursOut):
+    days = serializers.IntegerField()
+    since = serializers.DateTimeField()
+    until = serializers.DateTimeField()
+    saved_percent = serializers.IntegerField(
+        allow_null=True, help_text="saved / (run + saved), rounded down; null where both are 0."
+    )
+    by_day = SavingsDayOut(many=True)
+
+
+class AllSavingsOut(SavingsOut):
+    user_count = serializers.IntegerField(help_text="How many users have any hours (and such a name).")
+    users = SavingsUserOut(many=True)

@@ -1,7 +1,7 @@
 from django.urls import path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from workspaces.api import auth, views
+from workspaces.api import auth, savings, views
 from workspaces.api.missing import missing
 
 urlpatterns = [
@@ -18,8 +18,10 @@ urlpatterns = [
     path("code-server/logs", views.LogsView.as_view()),
     path("code-server/stats", views.StatsView.as_view()),
     path("code-server/history", views.HistoryView.as_view()),
+    path("code-server/savings", savings.SavingsView.as_view()),
     path("code-server/events", views.EventsView.as_view()),
     path("workspaces", views.WorkspaceListView.as_view()),
+    path("workspaces/savings", savings.AllSavingsView.as_view()),
     path("workspaces/<int:user_id>", views.WorkspaceView.as_view()),
     path("workspaces/<int:user_id>/start", views.WorkspaceStartView.as_view()),
     path("workspaces/<int:user_id>/stop", views.WorkspaceStopView.as_view()),

@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from workspaces import access, conf, lifecycle, ticket
+from workspaces.admission import Queue
 from workspaces.api import serializers
 from workspaces.api.pagination import LatestChangeFirst, NewestFirst
 from workspaces.api.representation import represent
@@ -68,10 +69,15 @@ class StatusView(APIView):
 
 
 class StopView(_Intent):
-    @extend_schema(request=None, responses=QUEUED)
+    @extend_schema(request=serializers.StopIn, responses={**QUEUED, 400: serializers.Error, 409: serializers.Error})
     def post(self, request: Request) -> Response:
-        """Stop the own workspace; wins over a start in progress."""
-        workspace = lifecycle.request_stop(access.get_workspace_for(request.user), actor=request.user)
+        """Stop the own workspace, now or when its command ends; now wins over a start in progress."""
+        given = serializers.StopIn(data=request.data or {})
+        given.is_valid(raise_exception=True)
+        workspace = access.get_workspace_for(request.user)
+        if given.validated_data["when"] == "command_ends":
+            return Response(represent(lifecycle.request_stop_when_done(workspace, now=timezone.now())), status=202)
+        workspace = lifecycle.request_stop(workspace, actor=request.user)
         return _answer(workspace, settled=State.STOPPED)
 
 
@@ -214,7 +220,8 @@ class WorkspaceListView(_StaffView):
         pages = LatestChangeFirst()
         pages.ordering = (given.validated_data["ordering"], "-pk")
         page = pages.paginate_queryset(rows, request, view=self)
-        return pages.get_paginated_response([represent(row) for row in page or []])
+        queue = Queue()
+        return pages.get_paginated_response([represent(row, queue=queue) for row in page or []])
 
 
 class WorkspaceView(_StaffView):

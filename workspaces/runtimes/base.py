@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+# For so long an editor is asked for its health, unless somebody has more patience.
+HEALTH_SECONDS = 3.0
+
 
 class Phase(StrEnum):
     ABSENT = "absent"
@@ -89,13 +92,88 @@ class Health:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """One sample. `cpu_seconds` only grows while the container lives; sizes are bytes."""
+    """One sample. `cpu_seconds` only grows while the container lives; sizes are bytes.
+
+    `read_at` is when the engine read it, which on a busy one is seconds after it was asked; None where it does not say.
+    """
 
     cpu_seconds: float
     memory_bytes: int
     memory_limit_bytes: int
     pids: int
     disk_bytes: int
+    read_at: datetime | None = None
+
+
+class RequestVerb(StrEnum):
+    KEEP = "keep"
+    STOP = "stop"
+    STOP_WHEN_DONE = "stop_when_done"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What somebody inside asked of the platform: a button in the editor, or `gunpowder` in a terminal."""
+
+    id: str
+    verb: RequestVerb
+    asked_at: datetime | None = None
+    minutes: float = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a workspace says of itself. A user's word: checked for form, and its times never lie in the future.
+
+    `present_at` None: nothing in there reports presence (no extension, or what it wrote makes no sense). `alive_at` is
+    when that which reports it last said that it still notices: what an ended one wrote says nothing of now.
+    """
+
+    present_at: datetime | None = None
+    alive_at: datetime | None = None
+    source: str = ""
+    request: Request | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signals:
+    """One look at a workspace that runs. None, each time: it could not be learnt.
+
+    `commands` are the names of the foreground commands of its terminals, `cpu_seconds` only grows while the container
+    lives (read at `cpu_read_at`, where the engine says so), `connected` is whether anybody is connected now.
+    """
+
+    ready: bool
+    report: Report | None
+    commands: tuple[str, ...] | None
+    cpu_seconds: float | None
+    connected: bool | None
+    last_heartbeat_at: datetime | None = None
+    cpu_read_at: datetime | None = None
+
+
+class Verdict(StrEnum):
+    OK = "ok"
+    ADVICE = "advice"  # works, and would work better or longer otherwise
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """Something about where workspaces run that an operator should know; the sentence says what to do about it."""
+
+    what: str
+    verdict: Verdict
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A container began to run, or did not any more; which of both was true a moment ago."""
+
+    name: str
+    began: bool
 
 
 class Runtime(Protocol):
@@ -131,10 +209,41 @@ class Runtime(Protocol):
         """Every container of this instance, running or not, in any order; one that vanishes meanwhile is left out."""
         ...
 
-    def health(self, endpoint: Endpoint) -> Health:
-        """Ask the editor whether it answers, so that asking does not count as activity. Takes at most 3 s.
+    def changes(self) -> Iterator[Change]:
+        """Say which of this instance's containers begin and end from now on, as it happens, asked for or not.
+
+        Blocks between two of them; ends when the runtime ends the conversation. A hint: some may be missing or doubled.
+        Listens when it returns. Raises RuntimeUnavailable when the runtime does not answer.
+        """
+        ...
+
+    def health(self, endpoint: Endpoint, *, seconds: float = HEALTH_SECONDS) -> Health:
+        """Ask the editor whether it answers, so that asking does not count as activity. Takes at most `seconds`.
 
         `last_heartbeat_at` is now while anybody is connected, else when the editor last saw somebody.
+        """
+        ...
+
+    def report(self, endpoint: Endpoint, *, secret: str) -> Report:
+        """Read what the workspace says of itself, so that asking does not count as activity. Takes at most 3 s.
+
+        Nothing there, or nothing that makes sense, is an empty Report. `secret` is the editor's inner one.
+        Raises RuntimeUnavailable when there was no answer.
+        """
+        ...
+
+    def signals(self, name: str) -> Signals:
+        """Look at everything that tells whether a workspace is in use. Changes nothing and counts as nothing.
+
+        Takes at most 15 s in all, usually a tenth of one; a part that could not be learnt in time is None. A container
+        that does not run is not `ready`, and nothing else is known of it.
+        """
+        ...
+
+    def tell(self, user_id: int, notice: str) -> None:
+        """Let the workspace of `user_id` read `notice` (a JSON text), all of it or the one before.
+
+        It stays readable to later containers of that user. Raises RuntimeUnavailable when it could not be told.
         """
         ...
 
@@ -148,6 +257,17 @@ class Runtime(Protocol):
 
     def usage(self, name: str) -> Usage | None:
         """A sample of what a running container uses; None when it does not run."""
+        ...
+
+    def memory_available(self) -> int | None:
+        """Bytes that more workspaces could use where they run; None where that is not known. Never asks for long."""
+        ...
+
+    def examine(self, *, image: str, user_ids: frozenset[int]) -> list[Fact]:
+        """Look at the place where workspaces run: its version and settings, its limits, its clock, what is left of it.
+
+        `image` is what workspaces are made from, `user_ids` are those who have files. For the doctor: takes up to 30 s.
+        """
         ...
 
     def ping(self) -> None:

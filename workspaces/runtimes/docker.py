@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import docker
@@ -15,26 +16,42 @@ from docker.errors import APIError, DockerException, NotFound
 from requests.exceptions import RequestException
 
 from workspaces import naming
-from workspaces.errors import PortTaken, RuntimeUnavailable, StartRefused, StopRefused
-from workspaces.runtimes import probe
-from workspaces.runtimes.base import Health, Observation, Phase, Usage
-from workspaces.runtimes.docker_objects import container_config, from_inspect, from_list, network_config
+from workspaces.errors import PassingRefusal, PortTaken, RuntimeUnavailable, StartRefused, StopRefused
+from workspaces.runtimes import docker_facts, probe
+from workspaces.runtimes.base import HEALTH_SECONDS, Change, Health, Observation, Phase, Signals, Usage
+from workspaces.runtimes.docker_objects import (
+    TOP_COLUMNS,
+    container_config,
+    foreground_commands,
+    from_inspect,
+    from_list,
+    network_config,
+    read_at,
+    secret_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from workspaces.runtimes.base import Endpoint, WorkspaceSpec
+    from workspaces.runtimes.base import Endpoint, Fact, Report, WorkspaceSpec
     from workspaces.runtimes.host_folders import HostFolders
 
 logger = structlog.get_logger(__name__)
 
 # Seconds for one answer of the engine; a busy one takes many times its usual 0.2 s for a start.
 ENGINE_TIMEOUT = 20
+# The same for each answer within a look at a workspace that is perhaps idle, and for the whole look: one that is slow
+# must not hold up a sweep, but what is not known by then counts as "not idle", and keeps the memory of a busy host.
+LOOK_TIMEOUT = 5
+LOOK_SECONDS = 10
+PROC = Path("/proc")
 # Two workers may create the same name at once: one wins, the others look again. The engine reserves the name before
 # it can show the container, so they look after a moment; a busy engine needs more than one.
 NAME_CONFLICT_ROUNDS = 6
 NAME_CONFLICT_PAUSE = 0.05
 HTTP_CONFLICT = 409
+# The engine's words for what a container does, and whether it runs after that.
+BEGAN = {"start": True, "unpause": True, "die": False, "destroy": False}
 
 _REFUSALS: tuple[tuple[str, str, str], ...] = (
     ("no space left on device", "disk_full", "The host's disk is full. An administrator must free space."),
@@ -47,7 +64,15 @@ _REFUSALS: tuple[tuple[str, str, str], ...] = (
             "for the worker and for the engine."
         ),
     ),
+)
+# Refusals of a host under load, which pass: no memory or no process for a moment, a mount or a name that is still being
+# taken away, an engine whose own helpers were too slow.
+_PASSING: tuple[tuple[str, str, str], ...] = (
     ("cannot allocate memory", "no_memory", "The host has no memory left. Try again later."),
+    ("resource temporarily unavailable", "engine_busy", "The host has no room for more processes. Try again later."),
+    ("device or resource busy", "engine_busy", "The host was busy with this container. Try again."),
+    ("context deadline exceeded", "engine_busy", "The container engine was too slow. Try again."),
+    ("is marked for removal", "engine_busy", "The container before was still being removed. Try again."),
 )
 _AMBIGUOUS = "is ambiguous"
 _PORT_TAKEN = ("port is already allocated", "address already in use")
@@ -68,6 +93,11 @@ class DockerRuntime:
         """Connected on first use, so that an engine that is down is an answer and not a crash at start-up."""
         return docker.APIClient(base_url=f"unix://{self._socket}", version="auto", timeout=ENGINE_TIMEOUT)
 
+    @cached_property
+    def _looking(self) -> docker.APIClient:
+        """The same engine for short looks."""
+        return docker.APIClient(base_url=f"unix://{self._socket}", version="auto", timeout=LOOK_TIMEOUT)
+
     def ensure_running(self, spec: WorkspaceSpec) -> Observation:
         self._folders.ensure(spec.user_id)
         for attempt in range(NAME_CONFLICT_ROUNDS):
@@ -78,7 +108,7 @@ class DockerRuntime:
                     continue
                 self._start(spec, fresh=True)
                 return self.observe(spec.name)
-            seen = from_inspect(spec.name, there, instance=self._instance)
+            seen = self._see(spec.name, there)
             if seen.user_id != spec.user_id:
                 raise _name_taken(spec.name)
             if not self._reusable(spec, seen, there):
@@ -93,7 +123,7 @@ class DockerRuntime:
         there = self._inspect(name)
         if there is None:
             return Observation(name=name, phase=Phase.ABSENT)
-        return from_inspect(name, there, instance=self._instance)
+        return self._see(name, there)
 
     def ensure_stopped(self, name: str, *, generation: int, grace: int) -> None:
         seen = self.observe(name)
@@ -132,11 +162,80 @@ class DockerRuntime:
             )
         return iter([from_list(entry, instance=self._instance) for entry in found])
 
-    def health(self, endpoint: Endpoint) -> Health:
-        found = probe.probe(endpoint)
+    def changes(self) -> Iterator[Change]:
+        try:
+            with _asking("tell of containers"):
+                # From this second on, so that nothing is missed between the question and its first answer.
+                stream = self._engine.events(
+                    since=int(time.time()),
+                    decode=True,
+                    filters={
+                        "type": "container",
+                        "event": list(BEGAN),
+                        "label": [f"{naming.LABEL_INSTANCE}={self._instance}", naming.LABEL_WORKSPACE],
+                    },
+                )
+        except APIError as error:
+            raise RuntimeUnavailable(f"the engine could not tell of containers: {_explanation(error)}") from error
+        return _changes(stream)
+
+    def health(self, endpoint: Endpoint, *, seconds: float = HEALTH_SECONDS) -> Health:
+        found = probe.probe(endpoint, seconds=seconds)
         if found.ready and probe.connected(endpoint):
             return dataclasses.replace(found, last_heartbeat_at=datetime.now(tz=UTC))
         return found
+
+    def report(self, endpoint: Endpoint, *, secret: str) -> Report:
+        return probe.read_report(endpoint, secret=secret)
+
+    def signals(self, name: str) -> Signals:
+        there = self._inspect(name, quick=True)
+        seen = Observation(name=name, phase=Phase.ABSENT) if there is None else self._see(name, there)
+        if there is None or seen.phase is not Phase.RUNNING or seen.endpoint is None:
+            return Signals(ready=False, report=None, commands=None, cpu_seconds=None, connected=None)
+        until = time.monotonic() + LOOK_SECONDS
+        commands = self._commands(seen.container_id)
+        cpu_seconds, cpu_read_at = (None, None) if time.monotonic() > until else self._cpu_seconds(seen.container_id)
+        # What comes from inside comes last: it may take all the time that there is, but only of its own look.
+        health = probe.probe(seen.endpoint, seconds=_left(until))
+        try:
+            report = probe.read_report(seen.endpoint, secret=secret_of(there), seconds=_left(until))
+        except RuntimeUnavailable:
+            report = None
+        return Signals(
+            ready=health.ready,
+            report=report,
+            commands=commands,
+            cpu_seconds=cpu_seconds,
+            cpu_read_at=cpu_read_at,
+            connected=probe.connected(seen.endpoint),
+            last_heartbeat_at=health.last_heartbeat_at,
+        )
+
+    def tell(self, user_id: int, notice: str) -> None:
+        try:
+            self._folders.tell(user_id, notice)
+        except OSError as error:
+            raise RuntimeUnavailable(f"The workspace could not be told: {error.strerror}.") from error
+
+    def _commands(self, container_id: str) -> tuple[str, ...] | None:
+        try:
+            with _asking("list processes"):
+                # Without a selection of its own, so that the engine may ask for just this container's processes.
+                found = self._looking.top(container_id, ps_args=f"-o {TOP_COLUMNS}")
+            return foreground_commands(dict(found))
+        except (RuntimeUnavailable, APIError, ValueError, LookupError) as error:
+            logger.info("commands_unknown", container=container_id[:12], why=type(error).__name__)
+            return None
+
+    def _cpu_seconds(self, container_id: str) -> tuple[float | None, datetime | None]:
+        try:
+            with _asking("sample a container"):
+                found = self._looking.stats(container_id, stream=False, one_shot=True)
+            return int(found["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9, read_at(found)
+        except (RuntimeUnavailable, APIError, LookupError, TypeError, ValueError) as error:
+            logger.info("cpu_unknown", container=container_id[:12], why=type(error).__name__)
+            return None, None
 
     def port_free(self, endpoint: Endpoint) -> bool:
         return probe.port_free(endpoint)
@@ -173,7 +272,32 @@ class DockerRuntime:
             memory_limit_bytes=int(memory.get("limit", 0)),
             pids=int((found.get("pids_stats") or {}).get("current", 0)),
             disk_bytes=0 if user_id is None else self._folders.disk_bytes(user_id),
+            read_at=read_at(found),
         )
+
+    def memory_available(self) -> int | None:
+        """The kernel's own estimate. The engine is this machine's, and a container's /proc shows the host's memory."""
+        try:
+            lines = (PROC / "meminfo").read_text(encoding="ascii").splitlines()
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+        except (OSError, StopIteration, ValueError, IndexError):
+            return None
+
+    def examine(self, *, image: str, user_ids: frozenset[int]) -> list[Fact]:
+        asked_at = datetime.now(tz=UTC)
+        try:
+            with _asking("describe itself"):
+                info = self._engine.info()
+        except APIError as error:
+            raise RuntimeUnavailable(f"the engine could not describe itself: {_explanation(error)}") from error
+        root = self._folders.root
+        return [
+            *docker_facts.engine_facts(info, asked_at=asked_at, answered_at=datetime.now(tz=UTC)),
+            docker_facts.image_fact(image, self._image_id(image)),
+            *docker_facts.host_facts(PROC, workspaces=len(user_ids)),
+            docker_facts.disk_fact(root),
+            *docker_facts.folder_facts(root, user_ids),
+        ]
 
     def ping(self) -> None:
         try:
@@ -182,12 +306,16 @@ class DockerRuntime:
         except APIError as error:
             raise RuntimeUnavailable(f"the engine answers {error.status_code} to a ping") from error
 
+    def _see(self, name: str, there: dict[str, Any]) -> Observation:
+        return from_inspect(name, there, instance=self._instance)
+
     # --- steps of ensure_running ---
 
-    def _inspect(self, name: str) -> dict[str, Any] | None:
+    def _inspect(self, name: str, *, quick: bool = False) -> dict[str, Any] | None:
         try:
             with _asking("inspect a container"):
-                found: dict[str, Any] = self._engine.inspect_container(name)
+                engine = self._looking if quick else self._engine
+                found: dict[str, Any] = engine.inspect_container(name)
         except NotFound:
             return None
         except APIError as error:
@@ -286,7 +414,7 @@ class DockerRuntime:
                     self._remove_network(surplus)
         except APIError as error:
             if error.status_code != HTTP_CONFLICT:  # another worker made it meanwhile
-                raise StartRefused(
+                raise PassingRefusal(
                     f"The workspaces' network could not be made: {_explanation(error)}", code="network_failed"
                 ) from error
 
@@ -319,6 +447,19 @@ def _asking(what: str) -> Iterator[None]:
         ) from error
 
 
+def _changes(stream: Any) -> Iterator[Change]:
+    try:
+        for event in stream:
+            yield Change(name=str(event["Actor"]["Attributes"]["name"]), began=BEGAN[event["Action"]])
+    finally:
+        stream.close()
+
+
+def _left(until: float) -> float:
+    """Seconds until then (monotonic); enough for a healthy answer even when there are none left."""
+    return max(until - time.monotonic(), 1.0)
+
+
 def _explanation(error: APIError) -> str:
     return _printable(str(error.explanation or error))[:300]
 
@@ -332,6 +473,9 @@ def _refusal(error: APIError) -> StartRefused:
     for part, code, sentence in _REFUSALS:
         if part in lowered:
             return StartRefused(sentence, code=code)
+    for part, code, sentence in _PASSING:
+        if part in lowered:
+            return PassingRefusal(sentence, code=code)
     return StartRefused(f"The container engine refused the start: {text}", code="engine_refused")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from workspaces import naming
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 PORT_KEY = f"{naming.EDITOR_PORT}/tcp"
 _TMPFS = "rw,nosuid,nodev,exec,mode=1777"  # programs build and run things in /tmp; its size counts as memory
+# What the workspace says of itself: memory of its own, so that nothing else there can fill it up.
+_REPORT_TMPFS = "rw,nosuid,nodev,noexec,size=256k,nr_inodes=64,mode=0700,uid=1000,gid=1000"
 _PHASES = {
     "created": Phase.CREATED,
     "restarting": Phase.CREATED,
@@ -43,6 +46,9 @@ def container_config(spec: WorkspaceSpec, *, host_root: str) -> dict[str, Any]:
             "Mounts": [
                 _bind(f"{host_root}/{naming.home_folder(spec.user_id)}", str(naming.HOME)),
                 _bind(f"{host_root}/{naming.files_folder(spec.user_id)}", str(naming.FILES)),
+                # A folder, because a file that is replaced is not seen through a mount of the file.
+                _bind(f"{host_root}/{naming.notice_folder(spec.user_id)}", str(naming.NOTICE_FOLDER))
+                | {"ReadOnly": True},
             ],
             # Never another address: a port published elsewhere is reachable from every container.
             "PortBindings": {PORT_KEY: [{"HostIp": spec.endpoint.host, "HostPort": str(spec.endpoint.port)}]},
@@ -53,7 +59,11 @@ def container_config(spec: WorkspaceSpec, *, host_root: str) -> dict[str, Any]:
             "SecurityOpt": ["no-new-privileges"],
             "Privileged": False,
             "ReadonlyRootfs": True,
-            "Tmpfs": {"/tmp": f"{_TMPFS},size=512m", "/run": "rw,nosuid,nodev,noexec,size=16m,mode=0755"},  # noqa: S108
+            "Tmpfs": {
+                "/tmp": f"{_TMPFS},size=512m",  # noqa: S108
+                "/run": "rw,nosuid,nodev,noexec,size=16m,mode=0755",
+                str(naming.REPORT_FOLDER): _REPORT_TMPFS,
+            },
             "Memory": spec.memory,
             "MemorySwap": spec.memory,  # equal: no swap on top
             "NanoCpus": round(spec.cpus * 1e9),
@@ -146,6 +156,60 @@ def _observation(
     )
 
 
+# Asked of the engine's `top`: process, parent, process group, its terminal's foreground group, terminal, name.
+TOP_COLUMNS = "pid,ppid,pgid,tpgid,tty,comm"
+# Programs that wait for a person when nothing else runs beside them in the foreground. A terminal left open with one of
+# these does no work.
+_SHELLS = frozenset(
+    {"bash", "sh", "dash", "zsh", "fish", "ksh", "mksh", "csh", "tcsh", "rbash", "nu", "xonsh", "elvish", "pwsh"}
+)
+_WAITING = frozenset(
+    {
+        *("less", "more", "most", "man", "pager"),
+        *("vi", "vim", "nvim", "vim.basic", "vim.tiny", "nano", "emacs", "ed", "pico", "joe", "mcedit"),
+        *("top", "htop", "btop", "watch", "tmux", "tmux: client", "screen"),
+    }
+)
+_COMMAND_LENGTH = 15  # the kernel keeps no more of a name
+
+
+def foreground_commands(found: dict[str, Any]) -> tuple[str, ...]:
+    """The commands in the foreground of the container's terminals, out of the engine's `top` answer; sorted, unique.
+
+    A shell at its prompt is none, nor is another program that waits for a person, nor what waits for that one as its
+    parent (`git log` for its pager, `git commit` for an editor). Of a pipeline, a script or a task all members count.
+    Raises ValueError when the answer has another form.
+    """
+    columns = {str(title).lower(): index for index, title in enumerate(found.get("Titles") or [])}
+    wanted = [columns.get(title) for title in ("pid", "ppid", "pgid", "tpgid", "command")]
+    if None in wanted:
+        raise ValueError(f"unexpected columns: {sorted(columns)}")
+    members: dict[str, tuple[str, str]] = {}  # by process: its parent and its name
+    for row in found.get("Processes") or []:
+        pid, parent, group, foreground, name = (str(row[index]).strip() for index in wanted if index is not None)
+        if foreground == group and foreground not in {"0", "-1"}:
+            members[pid] = parent, _printable_name(name)
+    wait: set[str] = set()
+    for leaf, (_, name) in members.items():
+        waits = leaf if name in _WAITING else ""
+        while waits in members and waits not in wait:  # and so up to the last that waits for it
+            wait.add(waits)
+            waits, _ = members[waits]
+    names = {name for pid, (_, name) in members.items() if pid not in wait}
+    return tuple(sorted(names - _SHELLS))
+
+
+def _printable_name(name: str) -> str:
+    """A process chooses its own name: nothing but plain characters, and not many."""
+    return "".join(char if char.isprintable() else "?" for char in name)[:_COMMAND_LENGTH] or "?"
+
+
+def secret_of(found: dict[str, Any]) -> str:
+    """The editor's inner secret, out of the engine's inspect answer; "" where the container has none."""
+    entries = [str(entry).partition("=") for entry in found["Config"].get("Env") or []]
+    return next((value for name, _, value in entries if name == "HASHED_PASSWORD"), "")
+
+
 def _bind(source: str, target: str) -> dict[str, Any]:
     """As a mount, not a volume string: a missing source is an error instead of a new folder owned by root."""
     return {"Type": "bind", "Source": source, "Target": target, "BindOptions": {"Propagation": "rprivate"}}
@@ -160,3 +224,13 @@ def _published(bindings: dict[str, Any]) -> Endpoint | None:
 
 def _number(text: str | None) -> int | None:
     return int(text) if text is not None and text.isascii() and text.isdigit() else None
+
+
+def read_at(stats: dict[str, Any]) -> datetime | None:
+    """When the engine read this sample, by its own clock; None where it does not say so sensibly."""
+    try:
+        moment = datetime.fromisoformat(stats["read"])
+    except (LookupError, TypeError, ValueError):
+        return None
+    # The zero time of the engine's language stands for "not read".
+    return moment if moment.tzinfo is not None and moment.year > 2000 else None  # noqa: PLR2004 - a year

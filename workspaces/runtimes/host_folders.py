@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 OWNER = 1000  # `coder` in the workspace image
 MODE = 0o700
+NOTICE_MODE = 0o755  # the platform's own folder, which the workspace may read
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 README = """# Your workspace
@@ -54,10 +55,25 @@ class HostFolders:
                     _ensure_mount_point(home, naming.FILES.name)
                 finally:
                     os.close(home)
+                _ensure_notices(root, naming.notice_folder(user_id))
             finally:
                 os.close(root)
         except OSError as error:
             raise _explain(error, user_id) from error
+
+    def tell(self, user_id: int, notice: str) -> None:
+        """Replace the notice that the user's workspace reads. Raises OSError."""
+        root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            name = naming.notice_folder(user_id)
+            _ensure_notices(root, name)
+            folder = os.open(name, _OPEN_FOLDER, dir_fd=root)
+            try:
+                _replace(folder, naming.NOTICE_FILE, notice.encode())
+            finally:
+                os.close(folder)
+        finally:
+            os.close(root)
 
     def disk_bytes(self, user_id: int, *, seconds: float = 1.0) -> int:
         """Bytes that the user's folders take on disk; stops counting after `seconds` and says what it has."""
@@ -87,6 +103,28 @@ def _ensure_folder(root: int, name: str) -> None:
             os.fchmod(folder, MODE)
     finally:
         os.close(folder)
+
+
+def _ensure_notices(root: int, name: str) -> None:
+    """The platform's own folder: no user can write there, so nothing hostile is in it."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, NOTICE_MODE, dir_fd=root)
+        os.chmod(name, NOTICE_MODE, dir_fd=root)  # whatever the umask made of it
+
+
+def _replace(folder: int, name: str, content: bytes) -> None:
+    """All of it or the one before: readers never see a half."""
+    building = f".{name}.{secrets.token_hex(4)}"
+    file = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=folder)
+    try:
+        with os.fdopen(file, "wb") as stream:
+            os.fchmod(stream.fileno(), 0o644)
+            stream.write(content)
+        os.rename(building, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(building, dir_fd=folder)
+        raise
 
 
 def _make_files(root: int, name: str) -> None:

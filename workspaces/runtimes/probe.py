@@ -1,6 +1,7 @@
-"""Asks an editor for its health over a bare socket: exact path, closed at once, bounded in time and size.
+"""Asks an editor for its health and its report over a bare socket: exact path, closed at once, bounded.
 
-Measured on code-server 4.139.1: any other spelling of the path, and a connection kept alive, count as activity.
+Measured on code-server 4.139.1: any other spelling of the path, and a connection kept alive, count as activity (the
+workspace's image adds the report's path to the one that does not).
 The answer comes from inside a container, so it is treated as hostile.
 """
 
@@ -15,23 +16,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workspaces.runtimes.base import Health
+from workspaces import naming
+from workspaces.errors import RuntimeUnavailable
+from workspaces.runtimes.base import HEALTH_SECONDS, Health
+from workspaces.runtimes.report import MAX_BYTES as MAX_REPORT_BYTES
+from workspaces.runtimes.report import parse_report
 
 if TYPE_CHECKING:
-    from workspaces.runtimes.base import Endpoint
+    from workspaces.runtimes.base import Endpoint, Report
 
-SECONDS = 3.0
 _MAX_BYTES = 8192
-_REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+_HEAD = "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{more}\r\n"
+_HEALTH = _HEAD.format(path="/healthz", more="").encode()
+_REPORT = f"/vscode-remote-resource?path={naming.REPORT_FILE}"
 NOT_READY = Health(ready=False)
 _TCP_TABLE = Path("/proc/net/tcp")
 _ESTABLISHED = "01"
 
 
-def probe(endpoint: Endpoint) -> Health:
+def probe(endpoint: Endpoint, *, seconds: float = HEALTH_SECONDS) -> Health:
     """Return the editor's health; anything unexpected is `ready=False`, never an exception."""
     try:
-        answer = _ask(endpoint, deadline=time.monotonic() + SECONDS)
+        answer = _ask(endpoint, _HEALTH, seconds=seconds, most=_MAX_BYTES)
     except OSError:
         return NOT_READY
     return parse(answer)
@@ -53,15 +59,28 @@ def parse(answer: bytes) -> Health:
     return Health(ready=True, last_heartbeat_at=_moment(found.get("lastHeartbeat")))
 
 
-def connected(endpoint: Endpoint) -> bool:
+def read_report(endpoint: Endpoint, *, secret: str, seconds: float = HEALTH_SECONDS) -> Report:
+    """Return what the workspace says of itself. Raises RuntimeUnavailable when there was no whole answer in time."""
+    more = f"Cookie: code-server-session={secret}\r\nAccept-Encoding: identity\r\n"
+    try:
+        answer = _ask(endpoint, _HEAD.format(path=_REPORT, more=more).encode(), seconds=seconds, most=MAX_REPORT_BYTES)
+    except OSError as error:
+        raise RuntimeUnavailable(f"The workspace at {endpoint} did not answer ({type(error).__name__}).") from error
+    if not answer:
+        raise RuntimeUnavailable(f"The workspace at {endpoint} hung up without an answer.")
+    return parse_report(answer, now=datetime.now(tz=UTC))
+
+
+def connected(endpoint: Endpoint) -> bool | None:
     """Whether somebody is connected to `endpoint` now: an open tab, through nginx on this host.
 
-    The editor's own heartbeat is a minute coarse, so an idle limit near that would stop an editor in use.
+    The editor's own heartbeat is a minute coarse, so an idle limit near that would stop an editor in use. None where
+    the kernel does not tell.
     """
     try:
         table = _TCP_TABLE.read_text(encoding="ascii")
     except OSError:
-        return False
+        return None
     return connected_in(table, endpoint, not_of=os.getuid())
 
 
@@ -85,20 +104,22 @@ def port_free(endpoint: Endpoint) -> bool:
     return True
 
 
-def _ask(endpoint: Endpoint, *, deadline: float) -> bytes:
+def _ask(endpoint: Endpoint, request: bytes, *, seconds: float, most: int) -> bytes:
+    """Send `request` and return at most `most` bytes of the answer. Raises TimeoutError after `seconds` in all."""
+    deadline = time.monotonic() + seconds
     answer = b""
     with socket.create_connection((endpoint.host, endpoint.port), timeout=1.0) as connection:
-        connection.sendall(_REQUEST)
-        while len(answer) < _MAX_BYTES:
+        connection.sendall(request)
+        while len(answer) < most:
             left = deadline - time.monotonic()
             if left <= 0:
-                break
+                raise TimeoutError
             connection.settimeout(left)
-            part = connection.recv(_MAX_BYTES)
+            part = connection.recv(most)
             if not part:
                 break
             answer += part
-    return answer
+    return answer[:most]
 
 
 def _moment(value: object) -> datetime | None:

@@ -68,9 +68,14 @@ def is_somebody_else(request: HttpRequest, *, user_id: int) -> bool:
     return request.user.is_authenticated and request.user.pk != user_id
 
 
+def is_socket(request: HttpRequest) -> bool:
+    """Whether nginx asks for the handshake of a WebSocket."""
+    return request.headers.get("X-Original-Upgrade", "").lower() == "websocket"
+
+
 def is_foreign_socket(request: HttpRequest) -> bool:
     """Whether a page of another origin opens a WebSocket with the user's ticket: CORS does not guard those."""
-    if request.headers.get("X-Original-Upgrade", "").lower() != "websocket":
+    if not is_socket(request):
         return False
     origin = request.headers.get("Origin")
     return origin is not None and origin.partition("://")[2] != request.get_host()

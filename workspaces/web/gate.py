@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from workspaces import conf, ticket
 from workspaces import gate as rule
-from workspaces.web.asking import is_foreign_socket, parse_user_id
+from workspaces.web.asking import is_foreign_socket, is_page_navigation, is_socket, parse_user_id
 from workspaces.web.nginx_only import from_nginx
 
 if TYPE_CHECKING:
@@ -32,7 +32,13 @@ def gate(request: HttpRequest) -> HttpResponse:
         return _answer(rule.Outcome.NO_TICKET)
     now = timezone.now()
     answer = rule.decide(user_id=user_id, tokens=ticket.tokens_in(request.headers.get("Cookie", "")), now=now)
-    rule.note_activity(answer, now=now, idle=conf.limits().idle)
+    visit = is_page_navigation(
+        method=request.headers.get("X-Original-Method", ""),
+        uri=request.headers.get("X-Original-Uri", ""),
+        user_id=user_id,
+        headers=request.headers,
+    )
+    rule.note_activity(answer, visit=visit, socket=is_socket(request), now=now, idle=conf.limits().idle)
     response = _answer(answer.outcome)
     if answer.outcome is rule.Outcome.OPEN and answer.workspace is not None:
         response["X-Workspace-Upstream"] = str(answer.workspace.endpoint)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandParser
 from django.db import IntegrityError, transaction
 
 from workspaces import conf
@@ -14,8 +15,13 @@ from workspaces import conf
 class Command(BaseCommand):
     help = "Make the accounts `admin` and `demo` if they are missing; existing accounts are left alone."
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--migrate", action="store_true", help="bring the database up to date before that")
+
     def handle(self, *args: Any, **options: Any) -> None:
-        del args, options
+        del args
+        if options["migrate"]:  # in one process: to start a second takes longer than all it does
+            call_command("migrate", interactive=False, stdout=self.stdout, stderr=self.stderr)
         env = conf.env()
         self._ensure("admin", env.admin_password or env.secret("admin_password"), is_staff=True, is_superuser=True)
         if env.demo_user:

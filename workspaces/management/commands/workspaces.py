@@ -8,21 +8,17 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from celery import current_app
-from celery.exceptions import TimeoutError as CeleryTimeout
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
-from django.utils import timezone
 
 from workspaces import access, lifecycle, operator
+from workspaces.admission import Queue
 from workspaces.api.representation import represent
-from workspaces.dispatch import UNSENDABLE
 from workspaces.errors import WorkspaceError
 from workspaces.models import Transition, Workspace
 from workspaces.states import SENTENCES, Reason, State
 
-# A sweep stops what it finds within seconds; a worker that is busy with one answers after it.
-WORKER_SECONDS = 40
+LABELS = {"ok": "ok", "advice": "ADVICE", "wrong": "WRONG"}
 COLUMNS = ("user_id", "username", "state", "port", "container", "last_activity_at", "stop_reason")
 
 
@@ -48,7 +44,8 @@ class Command(BaseCommand):
         sweep = verbs.add_parser("sweep", parents=[common], help="run the idle sweep now (on a worker)")
         sweep.add_argument("--dry-run", action="store_true", help="only list what would stop, and why")
         verbs.add_parser("reconcile", parents=[common], help="compare rows and containers now (on a worker)")
-        verbs.add_parser("doctor", parents=[common], help="say what is wrong (on a worker)")
+        diagnosis = verbs.add_parser("doctor", parents=[common], help="say what is wrong (on a worker)")
+        diagnosis.add_argument("--fix", action="store_true", help="and put right what a program may; says what it did")
 
     def handle(self, *args: Any, **options: Any) -> None:
         del args
@@ -61,7 +58,8 @@ class Command(BaseCommand):
         rows = access.all_workspaces().order_by("-changed_at")
         if options["state"]:
             rows = rows.filter(state=options["state"])
-        found = [represent(row) | {"username": row.user.get_username()} for row in rows]
+        queue = Queue()
+        found = [represent(row, queue=queue) | {"username": row.user.get_username()} for row in rows]
         if options["json"]:
             self._json(found)
             return
@@ -78,6 +76,7 @@ class Command(BaseCommand):
                 "to": row.to_state,
                 "reason": row.reason,
                 "actor": row.actor.get_username() if row.actor else None,
+                "explanation": row.detail.get("sentence") or SENTENCES.get(row.reason, ""),
                 "detail": row.detail,
             }
             for row in history
@@ -90,8 +89,8 @@ class Command(BaseCommand):
         self.stdout.write("\nHistory, newest first:")
         for event in events:
             by = f" by {event['actor']}" if event["actor"] else ""
-            sentence = SENTENCES.get(str(event["reason"]), "")
-            self.stdout.write(f"  {event['time']}  {event['from']} -> {event['to']}  {event['reason']}{by}. {sentence}")
+            line = f"{event['time']}  {event['from']} -> {event['to']}  {event['reason']}{by}. {event['explanation']}"
+            self.stdout.write(f"  {line}")
             if event["detail"]:
                 self.stdout.write(f"      {json.dumps(event['detail'])}")
 
@@ -106,19 +105,23 @@ class Command(BaseCommand):
         self._report(options, lifecycle.request_restart(_user(options["user"]), actor=None, reason=Reason.STAFF))
 
     def _sweep(self, options: dict[str, Any]) -> None:
-        self._actions(options, _ask("sweep", dry_run=options["dry_run"]))
+        self._actions(options, operator.ask("sweep", dry_run=options["dry_run"]))
 
     def _reconcile(self, options: dict[str, Any]) -> None:
-        self._actions(options, _ask("reconcile"))
+        self._actions(options, operator.ask("reconcile"))
 
     def _doctor(self, options: dict[str, Any]) -> None:
-        findings = _ask("doctor")
+        answer = operator.ask("doctor", fix=options["fix"])
         if options["json"]:
-            self._json(findings)
+            self._json(answer)
         else:
-            for finding in findings:
-                self.stdout.write(f"{'ok   ' if finding['ok'] else 'WRONG'}  {finding['what']}: {finding['sentence']}")
-        if not all(finding["ok"] for finding in findings):
+            for sentence in answer["done"]:
+                self.stdout.write(f"DID     {sentence}")
+            for finding in answer["findings"]:
+                self.stdout.write(f"{LABELS[finding['verdict']]:<6}  {finding['what']}: {finding['sentence']}")
+                if finding["fix"]:
+                    self.stdout.write(f"        --fix would {finding['fix']}")
+        if not all(finding["ok"] for finding in answer["findings"]):
             sys.exit(1)
 
     def _report(self, options: dict[str, Any], workspace: Workspace) -> None:
@@ -146,22 +149,6 @@ class Command(BaseCommand):
         for row in cells:
             line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             self.stdout.write(line.rstrip())
-
-
-def _ask(verb: str, *, dry_run: bool = False) -> Any:
-    """Run here where there is an engine, else on a worker, so that the command works in every service."""
-    if operator.has_runtime():
-        return operator.run(verb, dry_run=dry_run, now=timezone.now())
-    try:
-        pending = current_app.send_task(
-            "workspaces.run_for_operator", args=[verb], kwargs={"dry_run": dry_run}, retry=False, expires=WORKER_SECONDS
-        )
-        return pending.get(timeout=WORKER_SECONDS, disable_sync_subtasks=False)
-    except (CeleryTimeout, *UNSENDABLE):
-        raise CommandError(
-            "No worker answered, and this process has no engine of its own. Look at `docker compose ps` and the "
-            "worker's log."
-        ) from None
 
 
 def _user(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 import { clock, duration, serverClock, size } from "./format.js";
 import { call, messageOf, NO_ANSWER } from "./http.js";
-import { elapsedSeconds, failedWhileStarting, renderStages } from "./stages.js";
+import { elapsedSeconds, failedWhileStarting, placeInQueue, renderStages } from "./stages.js";
 import { watch } from "./watch.js";
 
 const API = "/api/v1/code-server";
@@ -42,6 +42,9 @@ function render() {
   say($("badge"), LABELS[state] ?? state);
   $("badge").dataset.state = state;
   say($("sentence"), sentenceFor(workspace));
+  const why = state === "stopped" ? workspace.explanation : "";
+  show($("why"), Boolean(why));
+  say($("why"), why ?? "");
   document.title = `${LABELS[state]} · Code Editor · Gunpowder`;
   renderError();
   renderProgress();
@@ -49,9 +52,10 @@ function render() {
   renderIdle();
 }
 
-function sentenceFor({ state, state_sentence: sentence, queued_position: place, stopped_at: at, stop_sentence: why }) {
+function sentenceFor(shown) {
+  const { state, state_sentence: sentence, queued_position: place, stopped_at: at, stop_sentence: why } = shown;
   if (state === "stopped" && at) return `Stopped at ${clock(at)}. ${why ?? ""}`.trim();
-  if (state === "starting" && place) return `${sentence} Place ${place} in the queue.`;
+  if (state === "starting" && place) return placeInQueue(shown);
   return sentence;
 }
 
@@ -98,18 +102,47 @@ function renderIdle() {
   const { state, stops_at: at, keep_until: kept } = workspace;
   const known = state === "running" && Boolean(at);
   show($("idle-row"), known);
+  show($("idle-why"), known);
   if (!known) return;
   say($("idle-line"), idleSentence(Date.parse(at), kept ? Date.parse(kept) : 0));
+  $("idle-line").dataset.warned = String(Boolean(workspace.warned));
+  show($("stop-when-done"), !workspace.stop_when_done);
+  renderDecision();
 }
 
 function idleSentence(stops, kept) {
+  const { stop_when_done: waits, stops_reason: reason } = workspace;
   const at = clock(new Date(stops).toISOString());
   const seconds = (stops - now()) / 1000;
   const left = seconds < 60 ? "less than a minute" : duration(seconds);
-  if (kept <= now()) return `Stops at ${at}, in ${left}, unless it is used before then.`;
-  // Only the longest time that a workspace may run ends one that is kept.
-  if (stops < kept) return `Stops at ${at}, in ${left}: it may not run longer than that.`;
-  return `Kept running until ${clock(new Date(kept).toISOString())}. Without use it stops in ${left}.`;
+  if (waits) return `Stops as soon as no command runs in its terminals, at ${at} at the latest.`;
+  if (reason === "lifetime") return `Stops at ${at}, in ${left}: it may not run longer than that.`;
+  if (kept > now()) return `Kept running until ${clock(new Date(kept).toISOString())}. Without use it stops in ${left}.`;
+  if (reason === "work_budget") return `Stops at ${at}, in ${left}: a command may not run longer without you.`;
+  return `Stops at ${at}, in ${left}, unless it is used before then.`;
+}
+
+/** The last decision about idleness, with the clocks it saw, and the last that let it run on. */
+function renderDecision() {
+  const { decision, explanation, last_spared: spared } = workspace;
+  show($("spared-line"), Boolean(spared) && spared.at !== decision?.at);
+  if (spared) say($("spared-line"), `Before that, at ${clock(spared.at)}: ${spared.sentence}`);
+  show($("clocks"), Boolean(decision));
+  if (!decision) return;
+  say($("decision-line"), `${clock(decision.at)}: ${explanation}`);
+  const { clocks } = decision;
+  const rows = [
+    ["You", clocks.presence_at],
+    ["Work", clocks.work_at],
+    ["Connection", clocks.connection_at],
+    ["Kept until", clocks.keep_until],
+  ].filter(([, at]) => at);
+  $("clocks").replaceChildren(
+    ...rows.flatMap(([name, at]) => [
+      Object.assign(document.createElement("dt"), { textContent: name }),
+      Object.assign(document.createElement("dd"), { textContent: clock(at) }),
+    ]),
+  );
 }
 
 // --- usage, history, log ---------------------------------------------------------------------------------------
@@ -162,7 +195,8 @@ function historyItem(entry) {
   const item = document.createElement("li");
   const time = Object.assign(document.createElement("time"), { dateTime: entry.time, textContent: clock(entry.time) });
   const state = Object.assign(document.createElement("strong"), { textContent: LABELS[entry.to] ?? entry.to });
-  const why = Object.assign(document.createElement("span"), { textContent: sentences[entry.reason] ?? entry.reason });
+  const text = entry.explanation || sentences[entry.reason] || entry.reason;
+  const why = Object.assign(document.createElement("span"), { textContent: text });
   item.append(time, state, why);
   return item;
 }
@@ -233,6 +267,7 @@ $("start").addEventListener("click", () => act("start"));
 $("stop").addEventListener("click", () => act("stop"));
 $("restart").addEventListener("click", () => act("restart"));
 $("keep").addEventListener("click", () => act("keep", { minutes: 60 }));
+$("stop-when-done").addEventListener("click", () => act("stop", { when: "command_ends" }));
 $("log").addEventListener("toggle", () => $("log").open && refreshLog());
 $("log-refresh").addEventListener("click", refreshLog);
 

@@ -2,7 +2,7 @@
 
 import { serverClock } from "./format.js";
 import { call, messageOf, NO_ANSWER } from "./http.js";
-import { elapsedSeconds, failedWhileStarting, renderStages } from "./stages.js";
+import { elapsedSeconds, failedWhileStarting, placeInQueue, renderStages } from "./stages.js";
 import { watch } from "./watch.js";
 
 const PROBE_MS = 500;
@@ -64,9 +64,11 @@ function showsStart() {
 }
 
 function sentence() {
-  const { state, queued_position: place, stop_sentence: why } = workspace;
-  if (state === "starting" && place) return `Place ${place} in the queue. The editor opens here by itself.`;
-  if (state === "starting") return "This takes a few seconds. The editor opens here by itself.";
+  const { state, queued_position: place, stop_sentence: reason, explanation } = workspace;
+  const opens = "The editor opens here by itself.";
+  const why = explanation || reason;
+  if (state === "starting" && place) return `${placeInQueue(workspace)} ${opens}`;
+  if (state === "starting") return `This takes a few seconds. ${opens}`;
   if (state === "running") return "It is running. The editor opens here as soon as it answers.";
   return state === "stopped" ? (why ?? "") : "";
 }

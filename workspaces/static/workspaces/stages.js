@@ -21,6 +21,15 @@ export function elapsedSeconds(workspace, now) {
   return Math.max(0, (end - begin) / 1000);
 }
 
+/** Where a start that waits stands, and about how long it will: `Place 3 in the queue, about 12 s.` */
+export function placeInQueue({ queued_position: place, queued_for: what, queued_seconds: seconds }) {
+  if (what === "memory") {
+    return `Place ${place} in the queue. The machine has too little memory free; it goes on as soon as some is.`;
+  }
+  if (!seconds) return `Place ${place} in the queue.`;
+  return `Place ${place} in the queue, about ${seconds < 60 ? `${seconds} s` : duration(seconds)}.`; // no tenths: a guess
+}
+
 /** Show in `list` how far the start of `workspace` has come. */
 export function renderStages(list, workspace) {
   const stages = workspace.stages ?? [];

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workspaces.errors import PortTaken, RuntimeUnavailable, StopRefused
+from workspaces.runtimes.base import HEALTH_SECONDS
 from workspaces.runtimes.memory import MemoryRuntime
 
 if TYPE_CHECKING:
@@ -32,17 +33,24 @@ class Interrupted(MemoryRuntime):
             self.after_start(spec)
         return seen
 
-    def health(self, endpoint: Endpoint) -> Health:
+    def health(self, endpoint: Endpoint, *, seconds: float = HEALTH_SECONDS) -> Health:
         happens, self.on_health = self.on_health, None
         if happens is not None:
             happens(self, endpoint)
-        return super().health(endpoint)
+        return super().health(endpoint, seconds=seconds)
 
     def ensure_stopped(self, name: str, *, generation: int, grace: int) -> None:
         happens, self.before_stop = self.before_stop, None
         if happens is not None:
             happens(name)
         super().ensure_stopped(name, generation=generation, grace=grace)
+
+
+class Contended(MemoryRuntime):
+    """Answers, but never gets a container to run: its name is being taken away for ever."""
+
+    def ensure_running(self, spec: WorkspaceSpec) -> Observation:
+        raise RuntimeUnavailable(f"the container name {spec.name} is contended; trying again later")
 
 
 class OverlooksPorts(MemoryRuntime):

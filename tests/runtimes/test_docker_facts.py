@@ -1,0 +1,150 @@
+"""What the doctor is told of a Docker host."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from workspaces.runtimes import docker_facts
+from workspaces.runtimes.base import Fact, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+NOW = datetime(2026, 11, 26, 6, 21, 13, tzinfo=UTC)
+GOOD: dict[str, Any] = {
+    "ServerVersion": "20.10.24+dfsg1",
+    "SystemTime": "2026-11-26T06:21:13.458539573Z",
+    "MemoryLimit": True,
+    "CpuCfsQuota": True,
+    "PidsLimit": True,
+    "LiveRestoreEnabled": True,
+    "SecurityOptions": ["name=seccomp,profile=default"],
+}
+
+
+def engine(info: dict[str, Any], *, took: timedelta = timedelta(seconds=1)) -> list[Fact]:
+    return docker_facts.engine_facts(info, asked_at=NOW, answered_at=NOW + took)
+
+
+def verdicts(facts: Iterable[Fact]) -> dict[str, str]:
+    return {fact.what: str(fact.verdict) for fact in facts if fact.verdict is not Verdict.OK}
+
+
+def test_a_good_engine_is_good() -> None:
+    facts = engine(GOOD)
+    assert verdicts(facts) == {}
+    assert len(facts) == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"ServerVersion": "19.03.15"}, {"engine version": "wrong"}),
+        ({"ServerVersion": "29.1.2"}, {}),
+        ({"ServerVersion": "master-dockerproject"}, {}),
+        ({"SystemTime": "2026-11-26T06:21:23Z"}, {"engine clock": "wrong"}),
+        ({"SystemTime": "2026-11-26T06:21:03Z"}, {"engine clock": "wrong"}),
+        ({"SystemTime": "yesterday"}, {"engine clock": "advice"}),
+        ({"MemoryLimit": False}, {"engine limits": "wrong"}),
+        ({"PidsLimit": False}, {"engine limits": "wrong"}),
+        ({"SecurityOptions": ["name=apparmor"]}, {"engine security": "wrong"}),
+        ({"SecurityOptions": ["name=seccomp,profile=unconfined"]}, {"engine security": "wrong"}),
+        ({"SecurityOptions": None}, {"engine security": "wrong"}),
+        ({"LiveRestoreEnabled": False}, {"engine restarts": "advice"}),
+    ],
+)
+def test_what_an_engine_lacks_is_said(change: dict[str, Any], expected: dict[str, str]) -> None:
+    assert verdicts(engine(GOOD | change)) == expected
+
+
+def test_how_long_the_answer_took_is_no_difference_of_clocks() -> None:
+    slow = {**GOOD, "SystemTime": "2026-11-26T06:21:28Z"}
+    assert verdicts(engine(slow, took=timedelta(seconds=20))) == {}
+
+
+def test_an_engine_that_says_nothing_of_a_field_is_not_blamed_for_it() -> None:
+    said = engine({"SecurityOptions": GOOD["SecurityOptions"], "LiveRestoreEnabled": True})
+    assert verdicts(said) == {"engine clock": "advice"}
+
+
+def test_an_image_is_there_or_not() -> None:
+    assert docker_facts.image_fact("a:b", None).verdict is Verdict.WRONG
+    there = docker_facts.image_fact("a:b", "sha256:0123456789abcdef")
+    assert (there.verdict, there.sentence) == (Verdict.OK, "a:b is there (0123456789ab)")
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> Path:
+    """A kernel with room for everything."""
+    for name, text in {
+        "sys/fs/inotify/max_user_watches": "1048576",
+        "sys/fs/inotify/max_user_instances": "8192",
+        "sys/fs/file-nr": "3000\t0\t9223372036854775807",
+        "sys/kernel/pid_max": "32768",
+        "sys/kernel/threads-max": "200000",
+        "loadavg": "0.1 0.2 0.3 2/400 12345",
+    }.items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+    return tmp_path
+
+
+def test_a_kernel_with_room_is_good(proc: Path) -> None:
+    facts = docker_facts.host_facts(proc, workspaces=100)
+    assert verdicts(facts) == {}
+    assert {fact.what for fact in facts} == {"file watches", "file handles", "processes"}
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        ("sys/fs/inotify/max_user_watches", "8192", {"file watches": "advice"}),
+        ("sys/fs/inotify/max_user_instances", "128", {"file watches": "advice"}),
+        ("sys/fs/file-nr", "900 0 1000", {"file handles": "advice"}),
+        ("sys/fs/file-nr", "990 0 1000", {"file handles": "wrong"}),
+        ("loadavg", "0 0 0 2/32000 1", {"processes": "wrong"}),
+        ("sys/kernel/threads-max", "420", {"processes": "wrong"}),
+    ],
+)
+def test_what_a_kernel_is_short_of_is_said(proc: Path, file: str, text: str, expected: dict[str, str]) -> None:
+    (proc / file).write_text(text)
+    assert verdicts(docker_facts.host_facts(proc, workspaces=100)) == expected
+
+
+def test_a_kernel_that_tells_nothing_is_no_error(tmp_path: Path) -> None:
+    assert verdicts(docker_facts.host_facts(tmp_path, workspaces=5)) == {}
+
+
+def test_a_disk_says_what_is_left_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "free below" in docker_facts.disk_fact(tmp_path).sentence or docker_facts.disk_fact(tmp_path).verdict != "ok"
+
+    class Found:
+        f_frsize, f_blocks, f_bavail, f_files, f_favail = 4096, 1000, 100, 1000, 900
+
+    monkeypatch.setattr("os.statvfs", lambda _: Found)
+    assert docker_facts.disk_fact(tmp_path).verdict is Verdict.ADVICE
+    Found.f_bavail = 10
+    assert docker_facts.disk_fact(tmp_path).verdict is Verdict.WRONG
+    Found.f_bavail, Found.f_favail = 900, 1
+    assert "inodes" in docker_facts.disk_fact(tmp_path).sentence
+    monkeypatch.undo()
+    assert docker_facts.disk_fact(tmp_path / "nowhere").verdict is Verdict.WRONG
+
+
+def test_folders_that_are_missing_or_none_are_said(tmp_path: Path) -> None:
+    for name in ("user_7", "home_7", "user_8"):
+        (tmp_path / name).mkdir()
+    assert docker_facts.folder_facts(tmp_path, {7})[0].verdict is Verdict.OK
+    (missing,) = docker_facts.folder_facts(tmp_path, {7, 8})
+    assert missing.verdict is Verdict.WRONG
+    assert "home_8 went missing" in missing.sentence
+    (tmp_path / "home_8").symlink_to("/etc")
+    (link,) = docker_facts.folder_facts(tmp_path, range(7, 9))
+    assert "home_8 are no folders" in link.sentence
+    (many,) = docker_facts.folder_facts(tmp_path, range(100, 120))
+    assert "and 30 more" in many.sentence

@@ -1,0 +1,223 @@
+"""What the doctor is told about a Docker host: pure functions over what the engine and the kernel say.
+
+Every figure has its source beside it; every sentence says what to do.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from workspaces import naming
+from workspaces.runtimes.base import Fact, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+# The oldest engine that this was tried with; older ones have no BuildKit by default and no cgroup 2.
+OLDEST_ENGINE = (20, 10)
+# Redis, Postgres and cookies count in seconds; NTP keeps a machine within a tenth of one.
+CLOCK_SECONDS = 2
+# An editor's server holds one and each open window's file watcher one more: two were counted with one window
+# (`find /proc/*/fd -lname anon_inode:inotify` in a workspace), so this is two windows and a user's own tool. All
+# workspaces are one user of the host, and the kernel counts these by user.
+INOTIFY_INSTANCES = 4
+# VS Code watches every folder of a project; its own documentation recommends this much.
+INOTIFY_WATCHES = 524_288
+FULL, NEARLY_FULL = 0.05, 0.15  # what is left of a disk, of file handles, of process ids
+
+_NEEDED = {
+    "MemoryLimit": "memory",
+    "CpuCfsQuota": "processors",
+    "PidsLimit": "processes",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """A counter of the kernel and its end."""
+
+    used: int
+    of: int
+
+    @property
+    def left(self) -> float:
+        return 1 - self.used / self.of if self.of else 1.0
+
+
+def engine_facts(info: Mapping[str, Any], *, asked_at: datetime, answered_at: datetime) -> list[Fact]:
+    """From the engine's answer to `/info`; fields that an engine does not have are passed over."""
+    facts = [
+        _version(str(info.get("ServerVersion", ""))),
+        _clock(str(info.get("SystemTime", "")), asked_at=asked_at, answered_at=answered_at),
+    ]
+    missing = [name for field, name in _NEEDED.items() if info.get(field) is False]
+    facts.append(
+        Fact(
+            what="engine limits",
+            verdict=Verdict.WRONG,
+            sentence=f"the engine cannot limit {', '.join(missing)}: one workspace can take all of the host's. Turn on "
+            "the kernel's control groups for them (`docker info` prints what is missing)",
+        )
+        if missing
+        else Fact(what="engine limits", verdict=Verdict.OK, sentence="memory, processors and processes can be limited")
+    )
+    if not any(_filters(str(option)) for option in info.get("SecurityOptions") or ()):
+        sentence = (
+            "the engine filters no system calls (no seccomp): a kernel or an engine without it is not safe enough"
+        )
+        facts.append(Fact(what="engine security", verdict=Verdict.WRONG, sentence=sentence))
+    else:
+        facts.append(Fact(what="engine security", verdict=Verdict.OK, sentence="system calls are filtered (seccomp)"))
+    facts.append(
+        Fact(what="engine restarts", verdict=Verdict.OK, sentence="containers outlive a restart of the engine")
+        if info.get("LiveRestoreEnabled")
+        else Fact(
+            what="engine restarts",
+            verdict=Verdict.ADVICE,
+            sentence="a restart of the engine ends every editor (files are kept, the next visit starts it again); "
+            '`"live-restore": true` in /etc/docker/daemon.json avoids that',
+        )
+    )
+    return facts
+
+
+def _filters(option: str) -> bool:
+    return "name=seccomp" in option and "unconfined" not in option
+
+
+def _version(text: str) -> Fact:
+    numbers = tuple(
+        int(part) for part in text.split("+", maxsplit=1)[0].split("-", maxsplit=1)[0].split(".")[:2] if part.isdigit()
+    )
+    if len(numbers) == len(OLDEST_ENGINE) and numbers < OLDEST_ENGINE:
+        oldest = ".".join(map(str, OLDEST_ENGINE))
+        sentence = f"Docker {text} is older than {oldest}, the oldest that this was tried with; update it"
+        return Fact(what="engine version", verdict=Verdict.WRONG, sentence=sentence)
+    return Fact(what="engine version", verdict=Verdict.OK, sentence=f"Docker {text or 'of unknown version'}")
+
+
+def _clock(text: str, *, asked_at: datetime, answered_at: datetime) -> Fact:
+    try:
+        # The engine writes nanoseconds, of which Python reads the first six digits.
+        there = datetime.fromisoformat(text)
+    except ValueError:
+        return Fact(what="engine clock", verdict=Verdict.ADVICE, sentence="the engine does not tell its time")
+    apart = max(asked_at - there, there - answered_at).total_seconds()
+    if apart > CLOCK_SECONDS:
+        sentence = f"the engine's clock is {apart:.0f} s away from this process's; turn on NTP on both machines"
+        return Fact(what="engine clock", verdict=Verdict.WRONG, sentence=sentence)
+    return Fact(what="engine clock", verdict=Verdict.OK, sentence="agrees with this process's")
+
+
+def image_fact(image: str, identifier: str | None) -> Fact:
+    if identifier is None:
+        sentence = f"{image} is not on the Docker host: no workspace can be made. `make up` builds it; else correct "
+        return Fact(what="image", verdict=Verdict.WRONG, sentence=f"{sentence}GUNPOWDER_WORKSPACE_IMAGE")
+    return Fact(
+        what="image", verdict=Verdict.OK, sentence=f"{image} is there ({identifier.removeprefix('sha256:')[:12]})"
+    )
+
+
+def host_facts(proc: Path, *, workspaces: int) -> list[Fact]:
+    """What the kernel has left. `proc` is the host's: a container sees these of it."""
+    facts = [_inotify(proc, workspaces=workspaces)]
+    handles = _numbers(proc / "sys/fs/file-nr")
+    if len(handles) == 3:  # noqa: PLR2004 - used, free, most: see proc_sys_fs(5)
+        facts.append(_left("file handles", Limit(used=handles[0] - handles[1], of=handles[2]), "fs.file-max"))
+    most = _numbers(proc / "sys/kernel/pid_max") + _numbers(proc / "sys/kernel/threads-max")
+    running = _threads(proc)
+    if most and running is not None:
+        facts.append(_left("processes", Limit(used=running, of=min(most)), "kernel.pid_max and kernel.threads-max"))
+    return facts
+
+
+def _inotify(proc: Path, *, workspaces: int) -> Fact:
+    watches = _numbers(proc / "sys/fs/inotify/max_user_watches")
+    instances = _numbers(proc / "sys/fs/inotify/max_user_instances")
+    needed = max(workspaces, 1) * INOTIFY_INSTANCES
+    short = []
+    if instances and instances[0] < needed:
+        short.append(f"fs.inotify.max_user_instances = {max(1024, 2 * needed)} (now {instances[0]})")
+    if watches and watches[0] < INOTIFY_WATCHES:
+        short.append(f"fs.inotify.max_user_watches = {INOTIFY_WATCHES} (now {watches[0]})")
+    if not short:
+        return Fact(what="file watches", verdict=Verdict.OK, sentence="enough for every workspace at once")
+    return Fact(
+        what="file watches",
+        verdict=Verdict.ADVICE,
+        sentence="editors may not notice changed files, because all workspaces share the kernel's limits for one user; "
+        f"put into /etc/sysctl.d/90-gunpowder.conf: {'; '.join(short)}",
+    )
+
+
+def _left(what: str, limit: Limit, names: str) -> Fact:
+    sentence = f"{limit.used} of {limit.of} in use"
+    if limit.left < NEARLY_FULL:
+        verdict = Verdict.WRONG if limit.left < FULL else Verdict.ADVICE
+        return Fact(what=what, verdict=verdict, sentence=f"{sentence}; raise {names}, or find what holds so many")
+    return Fact(what=what, verdict=Verdict.OK, sentence=sentence)
+
+
+def disk_fact(root: Path) -> Fact:
+    """Blocks and inodes of the disk that holds the workspaces."""
+    try:
+        found = os.statvfs(root)
+    except OSError as error:
+        sentence = f"{root} cannot be read ({error.strerror}); is GUNPOWDER_WORKSPACE_ROOT mounted in the worker?"
+        return Fact(what="disk", verdict=Verdict.WRONG, sentence=sentence)
+    space = found.f_bavail / found.f_blocks if found.f_blocks else 1.0
+    files = found.f_favail / found.f_files if found.f_files else 1.0
+    free = f"{found.f_bavail * found.f_frsize / 2**30:.1f} GB ({space:.0%})"
+    if min(space, files) < NEARLY_FULL:
+        verdict = Verdict.WRONG if min(space, files) < FULL else Verdict.ADVICE
+        what = free if space <= files else f"{files:.0%} of the inodes"
+        return Fact(
+            what="disk", verdict=verdict, sentence=f"only {what} are left below {root}; free some or enlarge it"
+        )
+    return Fact(what="disk", verdict=Verdict.OK, sentence=f"{free} free below {root}")
+
+
+def folder_facts(root: Path, user_ids: Iterable[int]) -> list[Fact]:
+    """Whether everybody who has had a workspace has folders in which one can run. Changes nothing."""
+    missing, unusable = [], []
+    for user_id in sorted(user_ids):
+        for name in (naming.files_folder(user_id), naming.home_folder(user_id)):
+            folder = root / name
+            if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+                unusable.append(name)
+            elif not folder.is_dir():
+                missing.append(name)
+    if missing or unusable:
+        parts = []
+        if missing:
+            parts.append(
+                f"{_some(missing)} went missing: restore them from a backup, or the next start begins with empty ones"
+            )
+        if unusable:
+            parts.append(f"{_some(unusable)} are no folders, so no start is possible: move them out of the way")
+        return [Fact(what="folders", verdict=Verdict.WRONG, sentence="; ".join(parts))]
+    return [Fact(what="folders", verdict=Verdict.OK, sentence="everybody who has had a workspace has them")]
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - 10
+    return ", ".join(names[:10]) + (f" and {more} more" if more > 0 else "")
+
+
+def _numbers(file: Path) -> list[int]:
+    try:
+        return [int(part) for part in file.read_text(encoding="ascii").split()]
+    except (OSError, ValueError):
+        return []
+
+
+def _threads(proc: Path) -> int | None:
+    """How many threads the whole host has, of which /proc/loadavg tells the number to everybody."""
+    try:
+        return int((proc / "loadavg").read_text(encoding="ascii").split()[3].split("/")[1])
+    except (OSError, ValueError, IndexError):
+        return None
