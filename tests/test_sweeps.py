@@ -211,7 +211,7 @@ def test_a_silent_editor_is_ended_after_a_while_and_not_before(
     running: Workspace, runtime: MemoryRuntime, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Here no pass takes any time.
-    monkeypatch.setattr(sweeps, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=time.sleep))
+    monkeypatch.setattr(sweeps, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda _: None))
     runtime.answering = False
     assert sweeps.reconcile(runtime=runtime, now=now).actions == []
     silent_since = _again(running).unhealthy_since
