@@ -59,13 +59,15 @@ clear_stale() {
         as_root rm -f "$ENGINE_PID"
     fi
     if [ ! -e "$CONTAINERD_PID" ]; then return; fi
-    # Without its dockerd it is of no use: the next one starts its own, and containers do not depend on it.
-    if pid=$(process_in "$CONTAINERD_PID" containerd); then
+    # Without its dockerd it is of no use: the next one starts its own, and containers do not depend on it. The system may
+    # have another containerd, which was not started for this folder.
+    if pid=$(process_in "$CONTAINERD_PID" containerd) &&
+        as_root cat "/proc/$pid/cmdline" | tr '\0' ' ' | grep -qF "$(dirname "$CONTAINERD_PID")/"; then
         if engine_process >/dev/null; then return; fi
         say "Ending containerd (process $pid), which has lost its dockerd"
         end_process "$pid" containerd 5
     else
-        say "Removing $CONTAINERD_PID: process $(cat "$CONTAINERD_PID" 2>/dev/null) is no containerd"
+        say "Removing $CONTAINERD_PID: process $(cat "$CONTAINERD_PID" 2>/dev/null) is no containerd of the engine's"
     fi
     as_root rm -f "$CONTAINERD_PID"
 }
@@ -101,7 +103,7 @@ install_engine() {
 
 start_engine() {
     if has_systemd; then
-        as_root systemctl start docker ||
+        as_root timeout 120 systemctl start docker ||
             die "The Docker engine does not start." "systemctl start docker failed." "See: journalctl -u docker -n 50"
         return
     fi
@@ -109,10 +111,10 @@ start_engine() {
     if ! mountpoint -q /sys/fs/cgroup; then
         as_root mount -t cgroup2 cgroup2 /sys/fs/cgroup || true
     fi
-    # Own session, own log, no inherited descriptor (make's job pipes among them): it must outlive this script without
-    # holding anybody's pipe open. It listens on its unix socket only.
+    # Own session, own log, nobody's child, no inherited descriptor (make's job pipes among them): it must outlive this
+    # script, also one that is ended with all its children, and hold nobody's pipe or lock. It listens on its socket only.
     # shellcheck disable=SC2016  # expanded by the inner shell, as root
-    as_root setsid bash -c '
+    as_root setsid --fork bash -c '
         ulimit -n 1048576 2>/dev/null || ulimit -n "$(ulimit -Hn)"
         cd /
         for fd in /proc/self/fd/*; do
@@ -120,8 +122,7 @@ start_engine() {
             if [ "$fd" -gt 2 ]; then eval "exec $fd>&-" 2>/dev/null || true; fi
         done
         exec env "$1" dockerd --host unix:///var/run/docker.sock >>"$0" 2>&1 </dev/null
-    ' "$ENGINE_LOG" "$ENGINE_MARK" </dev/null >/dev/null 2>&1 &
-    disown
+    ' "$ENGINE_LOG" "$ENGINE_MARK" </dev/null >/dev/null 2>&1
 }
 
 # An engine process is there and does not answer: it may be starting, or hang.
@@ -134,11 +135,13 @@ settle_engine() {
     is_ours "$pid" || die "The Docker engine (process $pid) does not answer." \
         "It accepts no question within $START_SECONDS s, and it was not started by this project, so it is left alone." \
         "Restart it (service docker restart, or kill $pid and start it again), then run this again."
+    # A machine that is merely busy gets one long question before everything in it is stopped.
+    if ask_engine "$START_SECONDS" version >/dev/null 2>&1; then return; fi
     say "The engine (process $pid) hangs; replacing it"
     end_process "$pid" dockerd 10
 }
 
-# One at a time on this machine: two who start an engine would take each other's for a stale one.
+# One at a time, as far as root is concerned: two who start an engine would take each other's for a stale one.
 bring_up_engine() {
     local attempt lock
     if has_systemd; then
@@ -166,9 +169,12 @@ ensure_engine() {
             "$(ask_engine 10 version 2>&1 >/dev/null | tail -n 1)" "Start it, or unset DOCKER_HOST to use this machine's own."
     fi
     if command -v docker >/dev/null && ! can_be_root && [ -S /var/run/docker.sock ]; then
-        die "The Docker engine does not let you in." \
-            "$(ask_engine 10 version 2>&1 >/dev/null | tail -n 1)" \
-            "Ask an administrator to run 'usermod -aG docker $(id -un)', then log in again."
+        if [ ! -w /var/run/docker.sock ]; then
+            die "The Docker engine does not let you in." "You may not write to /var/run/docker.sock." \
+                "Ask an administrator to run 'usermod -aG docker $(id -un)', then log in again."
+        fi
+        die "The Docker engine does not answer." "$(ask_engine 10 version 2>&1 >/dev/null | tail -n 1)" \
+            "Ask an administrator to restart it: you are not root."
     fi
     if ! command -v dockerd >/dev/null; then install_engine; fi
     if ! can_be_root; then

@@ -66,7 +66,7 @@ tag_of() {
     TAGS[$name]=$TAG
 }
 
-exists() { docker image inspect "$1" >/dev/null 2>&1; }
+exists() { ask_engine 30 image inspect "$1" >/dev/null 2>&1; }
 
 # ------------------------------------------------------------------------------------------------------- registry
 

@@ -19,7 +19,8 @@ shift || true
 
 # Everything that a run makes carries this name: its compose projects, prefixes, labels and data.
 checkout=$(printf '%s' "$ROOT" | sha256sum | cut -c1-6)
-if [ "$mode" = all ]; then id=gptest-$checkout-$$; else id=gpdev-$checkout-$$; fi
+number=$(((RANDOM * 32768 + RANDOM) % 10000000)) # not the process's, which may be another's again
+if [ "$mode" = all ]; then id=gptest-$checkout-$number; else id=gpdev-$checkout-$number; fi
 data=/var/lib/gunpowder-test
 runner=$id-runner
 arguments=()
@@ -30,15 +31,10 @@ made= # set once there is something to remove
 # shellcheck source=deploy/test/leftovers.sh
 . deploy/test/leftovers.sh
 
-# The runner reads from this pipe and ends when nobody holds the other end any more: with this process, however it ends.
-alive=$(mktemp -u "${TMPDIR:-/tmp}/gunpowder-alive.XXXXXX")
-mkfifo -m 0600 "$alive"
-exec {holding}<>"$alive"
-
 finish() {
     local status=$?
-    trap '' INT TERM
-    rm -f "$alive"
+    trap '' INT TERM USR1
+    set +e # whatever cannot be tidied or told, the rest can
     if [ -n "$current" ]; then end_tree "$current"; fi
     if [ -n "$made" ]; then remove_this_run; fi
     if [ -n "$overdue" ]; then tell_summary; fi
@@ -50,18 +46,28 @@ prepare() {
     STEP_WAITER=wait_for_step
     if [ "$mode" = all ]; then
         step "Docker engine, Compose, buildx" engine bash deploy/engine.sh
-        step "What earlier runs have left" leftovers remove_orphans
+        name_test_image
+        step "What earlier runs have left" leftovers remove_leftovers
         step "Images" images bash deploy/images.sh base app-deps app test nginx postgres redis workspace
     else
-        bash deploy/engine.sh >/dev/null
-        bash deploy/images.sh test >&2
+        bounded bash deploy/engine.sh >/dev/null
+        name_test_image
+        if [ "$mode" = pytest ]; then bounded remove_leftovers >&2; fi
+        bounded bash deploy/images.sh test >&2
     fi
+}
+
+name_test_image() {
     test_image=$(bash deploy/images.sh --tags test)
     test_image=${test_image#*=}
-    case $mode in
-        all) step "What they have left on the host" leftovers-host remove_orphans_from_host ;;
-        pytest) { remove_orphans && remove_orphans_from_host; } >&2 ;;
-    esac
+}
+
+# Before anything else is done. What is on the host needs the image; without one there has hardly been a run here.
+remove_leftovers() {
+    remove_orphans || warn "The engine does not say what there is; nothing was removed."
+    if ask_engine 30 image inspect "$test_image" >/dev/null 2>&1; then
+        remove_orphans_from_host || warn "The host could not be tidied completely."
+    fi
 }
 
 collect_arguments() {
@@ -102,9 +108,26 @@ collect_arguments() {
 
 # In the background and waited for, so that a signal reaches this script at once and the traps run.
 in_container() {
+    docker run "${arguments[@]}" "$test_image" "$@" </dev/null &
+    wait_for_container $!
+}
+
+# The same, and the container ends with this process, however that ends: it reads from a pipe whose other end nobody else
+# holds.
+in_container_of_ours() {
+    local alive holding reading
+    alive=$(mktemp -u "${TMPDIR:-/tmp}/gunpowder-alive.XXXXXX")
+    mkfifo -m 0600 "$alive"
+    exec {holding}<>"$alive" {reading}<"$alive"
+    rm "$alive"
+    made=1
+    docker run --interactive "${arguments[@]}" "$test_image" "$@" <&"$reading" {holding}>&- {reading}<&- &
+    wait_for_container $!
+}
+
+wait_for_container() {
     local status=0
-    docker run --interactive "${arguments[@]}" "$test_image" "$@" <"$alive" {holding}>&- &
-    wait_until_deadline $! || status=$?
+    wait_until_deadline "$1" || status=$?
     if [ "$status" -eq 124 ] && [ -n "$current" ]; then
         overdue=1
         tell_what_hangs
@@ -115,10 +138,7 @@ in_container() {
 
 play() {
     case $mode in
-        all | pytest)
-            made=1
-            in_container bash deploy/test/run "$mode" "$@"
-            ;;
+        all | pytest) in_container_of_ours bash deploy/test/run "$mode" "$@" ;;
         run) in_container "$@" ;;
         shell) docker run --interactive --tty "${arguments[@]}" "$test_image" bash ;;
     esac
@@ -133,6 +153,7 @@ main() {
     trap finish EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
+    trap 'deadline=0' USR1 # somebody does not want to wait for it: tell now what was running
     prepare
     collect_arguments
     play "$@"

@@ -47,7 +47,7 @@ def test_the_stack_gives_no_worker_a_setting_that_does_not_exist() -> None:
     compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     passed = set(re.findall(r"\b(GUNPOWDER_[A-Z_]+):", compose))
     # The last two are read by Compose itself.
-    scripts = {"GUNPOWDER_WEB_WORKERS", "GUNPOWDER_WEB_SOCKETS", "GUNPOWDER_RESTART", "GUNPOWDER_HEALTH_INTERVAL"}
+    scripts = {"GUNPOWDER_WEB_WORKERS", "GUNPOWDER_WEB_SOCKETS", "GUNPOWDER_TEST_RESTART", "GUNPOWDER_HEALTH_INTERVAL"}
     unknown = {name for name in passed - VARIABLES - scripts if name not in _text_of("deploy", "nginx")}
     assert not unknown, f"docker-compose.yml passes {sorted(unknown)}, which nothing reads"
 
@@ -125,7 +125,7 @@ def test_no_service_of_the_product_stays_down() -> None:
     """What the stacks of the tests switch off, because they must not come back with the engine."""
     compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     assert re.findall(r"^ *restart: (\S+)", compose, re.MULTILINE) == [
-        "${GUNPOWDER_RESTART:-unless-stopped}",
+        "${GUNPOWDER_TEST_RESTART:-unless-stopped}",
         '"no"',  # init and migrate end by themselves
         '"no"',
     ]

@@ -43,24 +43,38 @@ wait_until_deadline() {
     wait "$1"
 }
 
-# For the steps before the suite: what is cut off is ended, and `step` shows the end of its log.
+# For what comes before the suite: what is cut off is ended, and `step` shows the end of its log.
 wait_for_step() {
     local status=0
     wait_until_deadline "$1" || status=$?
     if [ "$status" -eq 124 ] && [ -n "$current" ]; then
         overdue=1
-        printf 'The run has had its %s minutes (GUNPOWDER_TEST_MINUTES); ending this step.\n' "${GUNPOWDER_TEST_MINUTES:-30}" >&2
+        printf 'The run has had its %s minutes (GUNPOWDER_TEST_MINUTES); ending what it does now.\n' \
+            "${GUNPOWDER_TEST_MINUTES:-30}" >&2
         end_tree "$1"
         current=
     fi
     return "$status"
 }
 
+# bounded COMMAND...: a command that is no step of its own.
+bounded() {
+    "$@" </dev/null &
+    wait_for_step $!
+}
+
 # Says everything that a person needs to find out what hung. Nothing in here may hang itself.
 tell_what_hangs() {
-    local name
+    local name file process since phase test
+    set +e # whatever cannot be told now, the rest can
     printf '\n=== DEADLINE: %s minutes (GUNPOWDER_TEST_MINUTES) are over. What was running:\n' "${GUNPOWDER_TEST_MINUTES:-30}"
-    cat "$data/$id/report/running-"* 2>/dev/null || printf 'no test\n'
+    for file in "$data/$id/report/running-"*; do
+        if read -r process since phase test <"$file"; then
+            printf '%s %s (%s since %(%H:%M:%S)T)\n' "$process" "$test" "$phase" "${since%.*}"
+        else
+            printf 'no test\n'
+        fi 2>/dev/null
+    done
     # Kept up to date by the suite itself (tests/suite/progress.py), and removed with everything else of this run.
     if [ -r "$data/$id/report/summary" ]; then last_words=$(cat "$data/$id/report/summary"); fi
     on_host 150 /tools/host.sh stacks "$id" 2>&1 || printf '(processes and stacks are not to be had: status %s)\n' $?
@@ -71,6 +85,7 @@ tell_what_hangs() {
         ask_engine 10 logs --tail 12 "$name" 2>&1 | cut -c1-300
     done < <(ask_engine 20 ps --all --filter "label=com.docker.compose.service" --format '{{.Names}}' 2>/dev/null |
         grep "^$id-" | head -n 20)
+    set -e
 }
 
 # The end of the output, after everything else: what failed, what was slow, what was running.

@@ -1,38 +1,42 @@
 #!/usr/bin/env bash
 # Runs in a container with the host's processes and network (deploy/test/leftovers.sh, deploy/test/deadline.sh):
-#   host.sh undo CHOICE RUN...    carries out what runs noted as to be undone
-#   host.sh clean CHOICE RUN...   that, and removes mounts, devices, namespaces, firewall rules, processes and folders
+#   host.sh list                  prints the ids of all runs of which the host holds anything, a line each
+#   host.sh undo RUN...           carries out what these runs noted as to be undone
+#   host.sh clean RUN...          that, and removes their mounts, devices, namespaces, firewall rules, processes and folders
 #   host.sh mounted COMMAND...    runs a command where the engine's mounts are
 #   host.sh stacks RUN            prints the processes of a run, and the stack of each Python among them
-# CHOICE is "of" (these runs) or "but" (all runs but these). Only what bears a run's id is touched. See leftovers.sh.
+# Only what bears a run's id is touched. See leftovers.sh.
 set -uo pipefail
 
 data=$GUNPOWDER_TEST_ROOT
 verb=$1
 shift
-case $verb in
-    undo | clean) choice=$1 && shift ;;
-    *) choice=of ;;
-esac
 runs=" $* "
 
-# chosen WORD: whether WORD begins with the id of a run that is meant.
+# run_of WORD: the id of the run that a word begins with.
+run_of() { [[ $1 =~ ^($RUN_ID)($|[^0-9A-Za-z]) ]] && printf '%s' "${BASH_REMATCH[1]}"; }
+
+# chosen WORD: whether it belongs to a run that is meant. When all are listed, the run is told instead, and nothing done.
 chosen() {
-    [[ $1 =~ ^($RUN_ID)($|[^0-9A-Za-z]) ]] || return 1
-    if [[ $runs == *" ${BASH_REMATCH[1]} "* ]]; then [ "$choice" = of ]; else [ "$choice" = but ]; fi
+    local run
+    run=$(run_of "$1") || return 1
+    if [ "$verb" = list ]; then
+        printf '%s\n' "$run"
+        return 1
+    fi
+    [[ $runs == *" $run "* ]]
 }
-# The first word in a text that is a run's id with whatever follows it.
-mark_in() { grep -oE "$RUN_ID[0-9A-Za-z_.-]*" <<<"$1" | head -n 1; }
+told() { printf 'Left by a run that is over: %s\n' "$1"; }
+
 # A process whose mounts are the engine's: dockerd itself, not one in a container. Process 1 may refuse to be looked at.
 engine=1
 for process in $(pgrep -x dockerd); do
     if [ "$(readlink "/proc/$process/ns/pid")" = "$(readlink /proc/self/ns/pid)" ]; then engine=$process; fi
 done
 in_host() { timeout --kill-after=2 20 nsenter --target "$engine" --mount -- "$@"; }
-told() { [ "$choice" = of ] || printf 'Left by a run that is over: %s\n' "$1"; }
 
-# Each note is a file with a command, a word a line; the newest first, as in a stack. Removed before it is tried again by
-# nobody: what fails once is told and not repeated for ever.
+# Each note is a file with a command, a word a line; the newest first, as in a stack. One that fails is told and kept: the
+# folder goes with the run, so it is tried once more and not for ever.
 undo() {
     local folder note words
     for folder in "$data"/*/undo; do
@@ -40,8 +44,11 @@ undo() {
         while read -r note; do
             mapfile -t words <"$folder/$note"
             printf 'Undoing what a run left: %s\n' "${words[*]}"
-            timeout --kill-after=2 30 "${words[@]}" </dev/null || printf '  it failed (status %s)\n' $?
-            rm -f "$folder/$note"
+            if timeout --kill-after=2 30 "${words[@]}" </dev/null; then
+                rm -f "$folder/$note"
+            else
+                printf '  it failed (status %s)\n' $?
+            fi
         done < <(find "$folder" -maxdepth 1 -name '*.undo' -printf '%f\n' | sort -r)
     done
 }
@@ -92,8 +99,8 @@ mounts_and_devices() {
     done
 }
 
-network() {
-    local name path family tool line rest table
+namespaces_and_interfaces() {
+    local name path
     for name in $(in_host ls /run/netns 2>/dev/null); do
         if chosen "$name"; then
             told "network namespace $name"
@@ -108,33 +115,35 @@ network() {
             timeout 20 ip link delete "$name"
         fi
     done
+}
+
+# rules_of TOOL: lines "TABLE|RULE|RUN'S MARK" and "TABLE|:CHAIN|CHAIN" of all rules with a comment and all chains.
+rules_of() {
+    timeout 20 "$1-save" 2>/dev/null | awk '
+        /^\*/ { table = substr($0, 2); next }
+        /^:/ { print table "|" $1 "|" substr($1, 2) }
+        /^-A/ && match($0, /--comment "?[^" ]+/) {
+            mark = substr($0, RSTART, RLENGTH); sub(/^--comment "?/, "", mark)
+            print table "|" $0 "|" mark
+        }'
+}
+
+# Rules first, then the chains that they led to.
+firewall() {
+    local tool table rule mark family name
     for tool in iptables-nft iptables-legacy ip6tables-nft ip6tables-legacy; do
-        table=
-        # Rules first, then the chains that they led to.
-        while read -r line; do
-            case $line in
-                \**) table=${line#\*} ;;
-                -A*)
-                    chosen "$(mark_in "$line")" || continue
-                    told "firewall rule $line"
-                    rest=${line#-A }
-                    eval "timeout 20 $tool --wait 5 --table $table --delete $rest"
-                    ;;
-            esac
-        done < <(timeout 20 "$tool-save" 2>/dev/null)
-        table=
-        while read -r line; do
-            case $line in
-                \**) table=${line#\*} ;;
-                :*)
-                    name=${line#:} name=${name%% *}
-                    chosen "$name" || continue
-                    told "firewall chain $name"
-                    timeout 20 "$tool" --wait 5 --table "$table" --flush "$name"
-                    timeout 20 "$tool" --wait 5 --table "$table" --delete-chain "$name"
-                    ;;
-            esac
-        done < <(timeout 20 "$tool-save" 2>/dev/null)
+        while IFS='|' read -r table rule mark; do
+            [[ $rule == -A* ]] && chosen "$mark" || continue
+            told "firewall rule $rule"
+            # Split as a shell would, without being one: the text is whatever somebody called a rule.
+            xargs timeout 20 "$tool" --wait 5 --table "$table" --delete <<<"${rule#-A }"
+        done < <(rules_of "$tool")
+        while IFS='|' read -r table rule mark; do
+            [[ $rule == :* ]] && chosen "$mark" || continue
+            told "firewall chain $mark"
+            timeout 20 "$tool" --wait 5 --table "$table" --flush "$mark"
+            timeout 20 "$tool" --wait 5 --table "$table" --delete-chain "$mark"
+        done < <(rules_of "$tool")
     done
     for family in inet ip ip6 bridge; do
         while read -r _ _ name; do
@@ -156,33 +165,39 @@ folders() {
     done
 }
 
-# Everything that runs for this run, oldest first, with what the kernel waits for; then the stacks.
+clean() {
+    undo
+    processes
+    mounts_and_devices
+    namespaces_and_interfaces
+    firewall
+    folders
+}
+
+# Everything that runs for this run, oldest first, with what the kernel waits for; then the stacks, pytest's own first.
 stacks() {
-    local entry pid mark shown=()
+    local entry pid mark shown=() ours=() others=()
     printf '\n--- its processes (pid, seconds, state, waits in, command)\n'
     for entry in /proc/[0-9]*; do
         pid=${entry#/proc/}
         mark=$(mark_of "$entry")
-        if [ -n "$mark" ] && chosen "$mark"; then shown+=("$pid"); fi
+        if [ -z "$mark" ] || ! chosen "$mark"; then continue; fi
+        shown+=("$pid")
+        [[ $(readlink "/proc/$pid/exe" 2>/dev/null) == */python3* ]] || continue
+        if grep -qsz '^GUNPOWDER_TEST_ID=' "$entry/environ"; then ours+=("$pid"); else others+=("$pid"); fi
     done
     [ ${#shown[@]} -gt 0 ] || return 0
     ps -o pid=,etimes=,stat=,wchan:20=,args= --sort=-etimes -p "$(IFS=, && printf '%s' "${shown[*]}")" | cut -c1-160 | head -n 60
-    for pid in "${shown[@]}"; do
-        [[ $(readlink "/proc/$pid/exe" 2>/dev/null) == */python3* ]] || continue
+    for pid in "${ours[@]}" "${others[@]}"; do
         printf '\n--- Python stack of process %s: %s\n' "$pid" "$(cat "/proc/$pid/cmdline" 2>/dev/null | tr '\0' ' ' | cut -c1-120)"
         timeout --kill-after=2 10 py-spy dump --nonblocking --pid "$pid" 2>&1 | grep -v '^Process\|^Python v' | head -n 40
     done
 }
 
 case $verb in
+    list) clean | sort -u ;;
     undo) undo ;;
-    clean)
-        undo
-        processes
-        mounts_and_devices
-        network
-        folders
-        ;;
+    clean) clean ;;
     mounted) in_host "$@" ;;
     stacks) stacks ;;
 esac

@@ -3,60 +3,89 @@
 # Everything that a run makes bears its id, gptest-CHECKOUT-NUMBER (make test) or gpdev-CHECKOUT-NUMBER (make t): as the
 # beginning of a container's, network's or volume's name or of one of its labels, of a firewall chain's name or a rule's
 # comment, of a network namespace's name or an interface's alias, and as the folder below the tests' data that holds its
-# files, what it mounts, and its list of what has to be undone. A run lives as long as its container ID-runner runs: that
-# one ends with the process that started it (deploy/test/run). Whatever bears the id of a run that does not live is
-# removed before the next run makes anything, whichever checkout it came from.
+# files, what it mounts, and its list of what has to be undone. A run lives as long as its container ID-runner is there:
+# that one ends with the process that started it (deploy/test/run). Whatever bears the id of a run that does not live is
+# removed before the next suite begins, whichever checkout it came from.
+#
+# Who is alive is asked after what there is, and only what belongs to a run that was seen then and does not live is
+# touched: a run that begins meanwhile has nothing to fear. Where one of the questions is not answered, nothing is removed.
 # shellcheck shell=bash
 
-RUN_ID='gp(test|dev)-[0-9a-f]+(-[0-9]+)?'
+# Six digits, the form of deploy/test.sh, written out: not every awk counts. Runs had no number once.
+RUN_ID=${RUN_ID:-'gp(test|dev)-[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f](-[0-9]+)?'}
 
-# Lines "RUN OBJECT" for lines "OBJECT|WORD|WORD…" in which a word begins with a run's id.
+# Lines "RUN OBJECT" for lines "OBJECT|NAME|LABEL|LABEL…" in which one begins with a run's id. A name alone has to have the
+# number, too: anybody may call something gpdev.
 marked() {
     awk -F'|' -v id="$RUN_ID" '{
         for (i = 2; i <= NF; i++) {
             sub(/^gunpowder-test\//, "", $i)
-            if (match($i, "^" id) && (length($i) == RLENGTH || substr($i, RLENGTH + 1, 1) !~ /[0-9A-Za-z]/)) {
-                print substr($i, 1, RLENGTH), $1
-                next
-            }
+            if (!match($i, "^" id)) continue
+            if (length($i) > RLENGTH && substr($i, RLENGTH + 1, 1) ~ /[0-9A-Za-z]/) continue
+            found = substr($i, 1, RLENGTH)
+            if (i == 2 && found !~ /-[0-9]+$/) continue
+            print found, $1
+            next
         }
     }'
 }
 
 marked_objects() {
     local labels='{{.Label "com.docker.compose.project"}}|{{.Label "gunpowder.instance"}}|{{.Label "gunpowder.test"}}'
+    local found
     case $1 in
-        container) ask_engine 30 container ls --all --format "{{.ID}}|{{.Names}}|$labels" ;;
-        network) ask_engine 30 network ls --format "{{.ID}}|{{.Name}}|$labels" ;;
-        volume) ask_engine 30 volume ls --format "{{.Name}}|{{.Name}}|$labels" ;;
-        image) ask_engine 30 image ls --format '{{.Repository}}:{{.Tag}}|{{.Repository}}' ;;
-    esac 2>/dev/null | marked
+        container) found=$(ask_engine 30 container ls --all --format "{{.ID}}|{{.Names}}|$labels") ;;
+        network) found=$(ask_engine 30 network ls --format "{{.ID}}|{{.Name}}|$labels") ;;
+        volume) found=$(ask_engine 30 volume ls --format "{{.Name}}|{{.Name}}|$labels") ;;
+        image) found=$(ask_engine 30 image ls --format '{{.Repository}}:{{.Tag}}|{{.Repository}}') ;;
+    esac || return 1
+    marked <<<"$found"
 }
 
-# The runs that live: "ID ID …", this one among them.
+# The runs that live, this one among them: those with a runner, made or running, and those that are just being prepared.
 living_runs() {
-    local running
-    running=$(ask_engine 30 container ls --filter status=running --format '{{.Names}}' 2>/dev/null |
-        sed -nE "s/^($RUN_ID)-runner\$/\\1/p" | tr '\n' ' ')
-    printf '%s %s' "$id" "$running"
+    local found
+    found=$(ask_engine 30 container ls --all --format '{{.Names}} {{.State}}') || return 1
+    sed -nE "s/^($RUN_ID)-(runner|host-[0-9]+) (created|running|restarting|paused)\$/\\1/p" <<<"$found"
+    printf '%s\n' "$id"
 }
 
-# remove_objects CHOICE RUN...: the engine's objects of these runs ("of"), or of all runs but these ("but").
+# dead_among: of the runs on standard input, those that do not live now.
+dead_among() {
+    local candidates living
+    candidates=$(sort -u)
+    living=$(living_runs) || return 1
+    { grep -vxFf <(printf '%s\n' "$living") <<<"$candidates" || true; } | grep . || true
+}
+
+# remove_objects RUN...: the engine's objects of these runs. What cannot be removed holds up nothing else.
 remove_objects() {
-    local choice=$1 kind found
-    shift
+    local kind found object flags
     for kind in container network volume image; do
-        found=$(marked_objects "$kind" | awk -v choice="$choice" -v runs=" $* " '
-            (index(runs, " " $1 " ") > 0) == (choice == "of") { print $2 }')
+        found=$(marked_objects "$kind") || { warn "The engine does not list its ${kind}s." && continue; }
+        found=$(awk -v runs=" $* " 'index(runs, " " $1 " ") { print $2 }' <<<"$found")
         if [ -z "$found" ]; then continue; fi
-        if [ "$choice" = but ]; then say "Left by a run that is over: $(wc -l <<<"$found") $kind(s)"; fi
-        # Side by side: the engine takes half a second for each container. One that it cannot remove holds up no other.
-        xargs -P 4 -n 8 timeout --kill-after=2 120 docker "$kind" rm --force <<<"$found" >/dev/null 2>&1 || true
-        if [ "$kind" = container ]; then
-            found=$(marked_objects container | awk -v choice="$choice" -v runs=" $* " '
-                (index(runs, " " $1 " ") > 0) == (choice == "of") { print $2 }')
-            if [ -n "$found" ]; then warn "The engine could not remove: $(tr '\n' ' ' <<<"$found")"; fi
-        fi
+        if [ "$*" != "$id" ]; then say "Left by a run that is over: $(wc -l <<<"$found") $kind(s)"; fi
+        case $kind in
+            container) flags=(--force --volumes) ;; # its nameless volumes bear no mark
+            network)
+                flags=()
+                for object in $found; do disconnect_all "$object"; done
+                ;;
+            *) flags=(--force) ;;
+        esac
+        # Side by side: the engine takes half a second for each container.
+        xargs -P 4 -n 8 timeout --kill-after=2 120 docker "$kind" rm "${flags[@]}" <<<"$found" >/dev/null 2>&1 || true
+        found=$(marked_objects "$kind" | awk -v runs=" $* " 'index(runs, " " $1 " ") { printf " %s", $2 }') || true
+        if [ -n "$found" ]; then warn "The engine could not remove of its ${kind}s:$found"; fi
+    done
+}
+
+# An engine that was killed may count endpoints that are gone, and keeps a network for them.
+disconnect_all() {
+    local container
+    for container in $(ask_engine 20 network inspect --format '{{range $id, $_ := .Containers}}{{$id}} {{end}}' "$1" 2>/dev/null); do
+        ask_engine 20 network disconnect --force "$1" "$container" >/dev/null 2>&1 || true
     done
 }
 
@@ -78,29 +107,28 @@ on_host() {
         "$test_image" "$@"
 }
 
-# What only the host knows: what has to be undone, mounts, loop devices, namespaces, interfaces, firewall rules, processes
-# whose container is gone, folders.
-remove_from_host() {
-    local choice=$1
-    shift
-    on_host 120 /tools/host.sh clean "$choice" "$@" || warn "The host could not be tidied completely."
-}
-
 # Everything of runs that are over. Needs the engine; the second half needs the test image, too.
 remove_orphans() {
-    local runs
-    read -ra runs <<<"$(living_runs)"
-    remove_objects but "${runs[@]}"
+    local found kind runs
+    found=$(for kind in container network volume image; do marked_objects "$kind" || exit 1; done) || return 1
+    runs=$(cut -d' ' -f1 <<<"$found" | dead_among) || return 1
+    # shellcheck disable=SC2086
+    if [ -n "$runs" ]; then remove_objects $runs; fi
 }
+
+# What only the host knows: what has to be undone, mounts, loop devices, namespaces, interfaces, firewall rules, processes
+# whose container is gone, folders.
 remove_orphans_from_host() {
-    local runs
-    read -ra runs <<<"$(living_runs)"
-    remove_from_host but "${runs[@]}"
+    local found runs
+    found=$(on_host 60 /tools/host.sh list) || return 1
+    runs=$(dead_among <<<"$found") || return 1
+    # shellcheck disable=SC2086
+    if [ -n "$runs" ]; then on_host 120 /tools/host.sh clean $runs; fi
 }
 
 # This run's own things, at its end. First what has to be undone: to unpause a service it must still be there.
 remove_this_run() {
-    if compgen -G "$data/$id/undo/*.undo" >/dev/null; then on_host 60 /tools/host.sh undo of "$id" 2>&1 || true; fi
-    remove_objects of "$id"
-    remove_from_host of "$id" 2>&1
+    if compgen -G "$data/$id/undo/*.undo" >/dev/null; then on_host 60 /tools/host.sh undo "$id"; fi
+    remove_objects "$id"
+    on_host 120 /tools/host.sh clean "$id" >/dev/null || warn "Files of this run may be left in $data/$id; the next run removes them."
 }

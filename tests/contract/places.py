@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 SOCKET = "/var/run/docker.sock"
 GRACE = 5
 # Outside the kernel's range for outgoing connections and outside every range that a stack on this host uses.
-_PORTS_FROM, _PORTS_EACH = 30000, 300
+# Two suites side by side begin at different ones.
+_PORTS_EACH = 300
+_PORTS_FROM = 30000 + 2 * _PORTS_EACH * (int(os.environ["GUNPOWDER_TEST_ID"].split("-")[2]) % 4)
 
 
 def worker_number() -> int:

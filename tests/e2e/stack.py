@@ -108,7 +108,7 @@ class Stack:
             "GUNPOWDER_PORT_RANGE": "{}-{}".format(*self.port_range),
             "GUNPOWDER_CONTAINER_PREFIX": self.prefix,
             "GUNPOWDER_WORKSPACE_ROOT": str(self.root),
-            "GUNPOWDER_RESTART": "no",  # what a killed run leaves must not come back with the engine
+            "GUNPOWDER_TEST_RESTART": "no",  # what a killed run leaves must not come back with the engine
             # Health checks start processes: on a slow machine those of a stack would leave nothing for the tests.
             "GUNPOWDER_HEALTH_INTERVAL": "45s" if SLOW else "5s",
             **settings,
@@ -127,6 +127,8 @@ class Stack:
         self.root.mkdir(parents=True, exist_ok=True)
         for image in IMAGES:
             docker("image", "inspect", "--format", "{{.Id}}", os.environ[f"GUNPOWDER_TEST_{image}_IMAGE"])
+        # The process that had this stack before may have crashed.
+        self.compose("down", "--volumes", "--remove-orphans", "--timeout", "2", within=120)
         try:
             self.compose("up", "--detach", "--wait", "--wait-timeout", str(int(300 * PATIENCE)), within=320)
             eventually("/readyz says ok", self._ready, within=60, every=0.5)

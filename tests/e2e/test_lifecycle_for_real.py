@@ -191,7 +191,7 @@ def test_a_foreign_container_of_our_name_is_left_alone(stack: Stack) -> None:
     person = stack.add_user()
     label = f"com.docker.compose.project={stack.project}"
     image = docker("inspect", "--format", "{{.Config.Image}}", stack.service("redis")).strip()
-    with undone("docker", "rm", "--force", person.container):
+    with undone("docker", "rm", "--force", "--volumes", person.container):
         docker("create", "--name", person.container, "--label", label, image, "true")
         person.start()
         found = settled(person, "failed", "running")

@@ -31,11 +31,13 @@ LONG_FIXTURES = {
 LAST_RESORT_SECONDS = 60
 
 _STDERR = pytest.StashKey[int]()
+_TO_TAKE_DOWN = pytest.StashKey[set[str]]()  # the long fixtures that this process has had
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "patient(seconds, reason): may take that long in each phase, because …")
     # Standard error as it was before pytest began to capture it.
+    config.stash[_TO_TAKE_DOWN] = set()
     config.stash[_STDERR] = os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2)
 
 
@@ -52,11 +54,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(max(seconds for seconds, _ in limits)))
 
 
-def _count_anew(item: pytest.Item) -> None:
+def _count_anew(item: pytest.Item, *, at_least: float = 0) -> None:
     """Start the clock of a phase. A failure stops it, in pytest-timeout and in pytest's own fault handler alike."""
     settings = pytest_timeout._get_item_settings(item)
     if not settings.timeout or settings.func_only:
         return
+    settings = settings._replace(timeout=max(settings.timeout, at_least))
     hook = item.config.pluginmanager.hook
     hook.pytest_timeout_cancel_timer(item=item)
     hook.pytest_timeout_set_timer(item=item, settings=settings)
@@ -75,6 +78,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    item.config.stash[_TO_TAKE_DOWN] |= LONG_FIXTURES.keys() & set(getattr(item, "fixturenames", ()))
     _count_anew(item)
     yield
 
@@ -86,6 +90,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
-    _count_anew(item)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, None, None]:
+    """The last test of a process is the one after which everything that lived for the session is taken down."""
+    rest = () if nextitem else item.config.stash[_TO_TAKE_DOWN]
+    _count_anew(item, at_least=sum(LONG_FIXTURES[name][0] for name in rest))
     yield

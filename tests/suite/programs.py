@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -25,20 +28,26 @@ def attempt(
 ) -> Finished:
     """Run a program to its end, whatever its status; `together` gives standard error among standard output.
 
-    Raises Overdue after `within` seconds; the program is killed then.
+    Raises Overdue after `within` seconds; the program is killed then, with whatever it has started in its session.
     """
-    return subprocess.run(
+    with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT if together else subprocess.PIPE,
         text=True,
         errors="replace",
-        timeout=within * PATIENCE,
-        check=False,
         env=environment,
         cwd=cwd,
-    )
+        start_new_session=True,
+    ) as process:
+        try:
+            said, complained = process.communicate(timeout=within * PATIENCE)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return Finished(command, process.returncode, said, complained or "")
 
 
 class Background:
@@ -55,6 +64,9 @@ class Background:
         if self._said is None:
             self._said, _ = self._process.communicate(timeout=within * PATIENCE)
         return self._process.returncode, self._said
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
 
     def end(self) -> None:
         """Nobody wants its result, or nobody any more."""

@@ -27,7 +27,7 @@ FOLDER = Path(os.environ["GUNPOWDER_TEST_DATA"]) / "report"
 SUMMARY = FOLDER / "summary"
 PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "main")
 PHASES = ("setup", "call", "teardown")
-EVERY_SECONDS = 5
+EVERY_SECONDS = 2
 LONG_SECONDS = 15
 
 
@@ -140,17 +140,19 @@ class Progress:
     def _keep(self) -> None:
         """Every few seconds: the summary on disk, and a word about each test that takes long."""
         told: dict[str, float] = {}
-        while not self._over.wait(EVERY_SECONDS):
+        while True:
             running = whereabouts()
             write_summary(self.summary, running)
             for one in running:
                 if self.lines and one.seconds >= told.get(one.nodeid, LONG_SECONDS):
                     told[one.nodeid] = one.seconds * 2
                     self._say(f"     {one.process} still at {one.nodeid} ({one.phase}, {one.seconds:.0f} s)")
+            if self._over.wait(EVERY_SECONDS):
+                return
 
     def pytest_terminal_summary(self, terminalreporter: TerminalReporter) -> None:
         self._over.set()
-        self._keeper.join(timeout=EVERY_SECONDS)
+        self._keeper.join(timeout=10)
         write_summary(self.summary, [])
         terminalreporter.section("in short")
         for line in self.summary.lines():

@@ -114,7 +114,7 @@ def test_an_engine_is_ours_by_its_environment(box: Box) -> None:
 
 
 def test_an_engine_of_ours_that_hangs_is_ended_and_one_of_others_is_named(box: Box) -> None:
-    never = "engine_answers() { return 1; }\nSTART_SECONDS=1\n"
+    never = "export DOCKER_HOST=unix:///nowhere.sock\nSTART_SECONDS=1\n"
     box.engine.write_text(str(ours := box.process("dockerd", mark="GUNPOWDER_STARTED_ENGINE=1")))
     run("kill", "-STOP", str(ours))
     assert f"The engine (process {ours}) hangs; replacing it" in box.script(never + "settle_engine")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.suite.programs import attempt, docker, run
+from tests.suite import undo
+from tests.suite.programs import Background, docker, run
 from tests.suite.waiting import eventually
 
 if TYPE_CHECKING:
@@ -20,8 +22,10 @@ pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("runs")]
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ["GUNPOWDER_TEST_DATA"]).parent
 ID = os.environ["GUNPOWDER_TEST_ID"]
-DEAD = "gptest-dead00-1"
-# The same kind of thing under two names: of a run that is over, and of this one.
+CHECKOUT, NUMBER = ID.split("-")[1:3]
+# Marks that only these tests look for: what they plant is nothing for a run that begins meanwhile, and the reverse.
+PATTERN = f"gpplant{NUMBER}-[0-9]+"
+DEAD, LIVE = f"gpplant{NUMBER}-1", f"gpplant{NUMBER}-2"
 OBJECTS = """
 docker create --name {run}-odd --label gunpowder.test={run} {image} true
 docker run --detach --name {run}-sleeper --label com.docker.compose.project={run}-stack --entrypoint sleep {image} 600
@@ -49,6 +53,12 @@ iptables-nft -N {run}-chain
 iptables-nft -A {run}-chain -d 127.0.0.0/8 -m comment --comment {run}-rule -j RETURN
 iptables-nft -A OUTPUT -d 127.255.255.254 -m comment --comment "{run} jump" -j {run}-chain
 """
+OF_THE_LIVING = """
+docker run --detach --name {run}-runner --entrypoint sleep {image} 600
+docker network create {run}-net
+docker volume create {run}-volume
+mkdir -p {data}/{run}/files
+"""
 STATE = """
 bash /tools/host.sh mounted losetup --noheadings --output BACK-FILE
 bash /tools/host.sh mounted cat /proc/self/mountinfo
@@ -58,16 +68,16 @@ iptables-nft-save
 """
 
 
-def _leftovers(script: str, *, within: float = 120) -> str:
+def _leftovers(script: str, *, pattern: str = PATTERN) -> str:
     """Run a piece of shell with the functions of deploy/test/leftovers.sh at hand."""
     head = f"""
 set -euo pipefail
 cd {ROOT}
 . deploy/lib.sh
-id={ID} data={DATA} test_image={os.environ["GUNPOWDER_TEST_IMAGE"]}
+id={ID} data={DATA} test_image={os.environ["GUNPOWDER_TEST_IMAGE"]} RUN_ID='{pattern}'
 . deploy/test/leftovers.sh
 """
-    return run("bash", "-c", head + script, within=within)
+    return run("bash", "-c", head + script, within=120)
 
 
 def _host_state() -> str:
@@ -79,32 +89,39 @@ def _engine_objects(run_id: str) -> list[str]:
     return _leftovers(f"{listed} | awk '$1 == \"{run_id}\" {{ print $2 }}'").split()
 
 
-def _plant(run_id: str, *, link: str) -> None:
-    values = {"run": run_id, "data": DATA, "link": link, "image": os.environ["GUNPOWDER_TEST_IMAGE"]}
-    for line in OBJECTS.format(**values).strip().splitlines():
+def _plant(lines: str, run_id: str) -> dict[str, str]:
+    image = os.environ["GUNPOWDER_TEST_IMAGE"]
+    values = {"run": run_id, "data": str(DATA), "link": f"gpl{NUMBER}", "image": image}
+    for line in lines.format(**values).strip().splitlines():
         run(*line.split())
-    mounts, network = (DATA / run_id / name for name in ("mounts.sh", "network.sh"))
-    mounts.write_text("set -eu\n" + MOUNTS.format(**values))
-    network.write_text(f"set -eu\nbash /tools/host.sh mounted bash {mounts}\n" + NETWORK.format(**values))
-    _leftovers(f"on_host 60 {network}")
+    return values
+
+
+def _clear(run_id: str) -> str:
+    return _leftovers(f"remove_objects {run_id}\non_host 60 /tools/host.sh clean {run_id}")
 
 
 @pytest.fixture
 def planted() -> Iterator[None]:
-    """Things of a run that is over, and the same of this run, which lives."""
-    _sweep("of", DEAD)
-    _plant(DEAD, link="gpdead")
-    mine = f"{ID}-planted"
-    docker("network", "create", f"{mine}-net")
-    (DATA / ID / "planted").mkdir()
+    """Things of a run that is over, and of one that lives."""
+    # Should this run be killed now, the next one does not know these marks.
+    names = [f"{DEAD}-odd", f"{DEAD}-sleeper", f"{DEAD}-by-label", f"{LIVE}-runner"]
+    notes = [
+        undo.note(["docker", "network", "rm", f"{DEAD}-net", f"{LIVE}-net"]),
+        undo.note(["docker", "volume", "rm", f"{DEAD}-volume", f"{LIVE}-volume"]),
+        undo.note(["docker", "rm", "--force", "--volumes", *names]),
+        undo.note(["env", f"RUN_ID={PATTERN}", "bash", "/tools/host.sh", "clean", DEAD, LIVE]),
+    ]
+    _plant(OF_THE_LIVING, LIVE)
+    values = _plant(OBJECTS, DEAD)
+    mounts, network = (DATA / DEAD / name for name in ("mounts.sh", "network.sh"))
+    mounts.write_text("set -eu\n" + MOUNTS.format(**values))
+    network.write_text(f"set -eu\nbash /tools/host.sh mounted bash {mounts}\n" + NETWORK.format(**values))
+    _leftovers(f"on_host 60 {network}")
     yield
-    docker("network", "rm", f"{mine}-net")
-    (DATA / ID / "planted").rmdir()
-    _sweep("of", DEAD)
-
-
-def _sweep(choice: str, *runs: str) -> str:
-    return _leftovers(f"remove_objects {choice} {' '.join(runs)}\nremove_from_host {choice} {' '.join(runs)}")
+    _clear(f"{DEAD} {LIVE}")
+    for path in notes:
+        path.unlink()
 
 
 @pytest.mark.patient(240, "makes and removes a dozen containers and devices with the real engine")
@@ -127,9 +144,8 @@ def test_everything_of_a_run_that_is_over_is_removed_and_nothing_of_one_that_liv
         "chain",
     ):
         assert word in told, told
-    assert docker("network", "ls", "--quiet", "--filter", f"name={ID}-planted-net").strip()
-    assert (DATA / ID / "planted").is_dir()
-    assert docker("inspect", "--format", "{{.State.Running}}", f"{ID}-runner").strip() == "true"
+    assert len(_engine_objects(LIVE)) == 3
+    assert (DATA / LIVE / "files").is_dir()
 
 
 def test_what_a_killed_run_had_to_undo_is_undone_the_last_deed_first() -> None:
@@ -141,7 +157,7 @@ def test_what_a_killed_run_had_to_undo_is_undone_the_last_deed_first() -> None:
         (folder / "000001-gw0-1.undo").write_text("false\n")
         (folder / "000002-gw0-1.undo").write_text(f"bash\n-c\necho last >>{log}\n")
         (folder / "000003-gw0-1.part").write_text("half a note")
-        told = _sweep("of", DEAD)
+        told = _clear(DEAD)
         assert log.read_text().split() == ["last", "first"]
         assert "it failed (status 1)" in told
         assert not folder.exists()
@@ -150,69 +166,92 @@ def test_what_a_killed_run_had_to_undo_is_undone_the_last_deed_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "found"),
+    ("name", "label", "found"),
     [
-        ("gptest-4f85a1-77-stack-user-1", "gptest-4f85a1-77"),
-        ("gptest-4f85a1-77", "gptest-4f85a1-77"),
-        ("gpdev-4f85a1-77_default", "gpdev-4f85a1-77"),
-        ("gptest-4f85a1-w0-contract", "gptest-4f85a1"),  # as runs were called once
-        ("gunpowder-test/gptest-4f85a1-77-image", "gptest-4f85a1-77"),
-        ("gunpowder-web-1", ""),
-        ("my-gptest-4f85a1-77", ""),
-        ("gptest", ""),
-        ("gptest-4f85a1-77x", ""),
+        ("gptest-4f85a1-77-stack-user-1", "", "gptest-4f85a1-77"),
+        ("gptest-4f85a1-77", "", "gptest-4f85a1-77"),
+        ("gpdev-4f85a1-77_default", "", "gpdev-4f85a1-77"),
+        ("", "gptest-4f85a1-w0-contract", "gptest-4f85a1"),  # runs had no number once
+        ("gptest-4f85a1-w0-contract", "", ""),  # which is not enough of a name
+        ("gunpowder-test/gptest-4f85a1-77-image", "", "gptest-4f85a1-77"),
+        ("gunpowder-web-1", "gunpowder", ""),
+        ("my-gptest-4f85a1-77", "", ""),
+        ("gpdev-fe-1", "gpdev", ""),
+        ("gptest-db", "gptest", ""),
+        ("gptest-4f85a1-77x", "", ""),
     ],
 )
-def test_a_mark_is_a_runs_id_at_the_beginning_of_a_word(word: str, found: str) -> None:
-    assert _leftovers(f"printf 'object|%s|\\n' '{word}' | marked").strip() == (f"{found} object" if found else "")
+def test_a_mark_is_a_runs_id_at_the_beginning_of_a_word(name: str, label: str, found: str) -> None:
+    told = _leftovers(f"unset RUN_ID; . deploy/test/leftovers.sh; printf '%s\\n' 'object|{name}|{label}' | marked")
+    assert told.strip() == (f"{found} object" if found else "")
+
+
+def test_an_engine_that_does_not_answer_leaves_everything_where_it_is() -> None:
+    told = _leftovers("export DOCKER_HOST=unix:///nowhere.sock\nremove_orphans 2>/dev/null || echo refused")
+    assert told.strip() == "refused"
 
 
 ENDLESS = "tests/suite/endless.py"
 
 
-def _another_run(**settings: str) -> list[str]:
-    """The command that plays a test without an end in a run of its own, as a person would start it."""
-    kept = [f"{name}={os.environ[name]}" for name in ("PATH", "HOME", "GUNPOWDER_DOCKER_SOCKET")]
-    return [
-        *("env", "-i", *kept, *[f"{name}={value}" for name, value in settings.items()]),
-        *("bash", str(ROOT / "deploy" / "test.sh"), "pytest", ENDLESS, "-n", "0", "--timeout", "0"),
-    ]
-
-
 def _runners() -> set[str]:
     names = docker("ps", "--format", "{{.Names}}").split()
-    return {name for name in names if name.startswith("gpdev-") and name.endswith("-runner")}
+    return {name for name in names if name.startswith(f"gpdev-{CHECKOUT}-") and name.endswith("-runner")}
 
 
-@pytest.mark.patient(240, "waits for the deadline of half a minute of another run")
-def test_a_run_that_hangs_ends_at_its_deadline_and_says_where() -> None:
-    done = attempt(*_another_run(GUNPOWDER_TEST_MINUTES="0.5"), within=200, together=True)
-    told = done.stdout
-    assert done.returncode == 124, told
-    assert "DEADLINE: 0.5 minutes" in told
-    assert "test_that_never_ends (tests/suite/endless.py:" in told  # the stack
-    assert "-postgres" in told
+class AnotherRun:
+    """A run of its own, of this checkout, that plays a test without an end."""
+
+    def __init__(self) -> None:
+        before = _runners()
+        kept = [f"{name}={os.environ[name]}" for name in ("PATH", "HOME", "GUNPOWDER_DOCKER_SOCKET")]
+        script = str(ROOT / "deploy" / "test.sh")
+        arguments = ("pytest", ENDLESS, "-n", "0", "--timeout", "0")
+        self.process = Background("env", "-i", *kept, "bash", script, *arguments)
+
+        def runner() -> str:
+            return next(iter(_runners() - before), "")
+
+        self.runner = eventually("the other run's container is there", runner, within=60, every=0.5)
+        self.id = self.runner.removesuffix("-runner")
+        noted = DATA / self.id / "report" / "running-main"
+        eventually("it is at its test", lambda: noted.exists() and "call" in noted.read_text(), within=60, every=0.5)
+
+
+@pytest.fixture
+def another_run() -> Iterator[AnotherRun]:
+    made = AnotherRun()
+    yield made
+    made.process.end()
+    _leftovers(
+        f"remove_objects {made.id}\non_host 60 /tools/host.sh clean {made.id}", pattern=f"gpdev-{CHECKOUT}-[0-9]+"
+    )
+
+
+@pytest.mark.patient(240, "brings up another run")
+def test_a_run_that_hangs_says_where_at_its_deadline_and_ends(another_run: AnotherRun) -> None:
+    summary = DATA / another_run.id / "report" / "summary"
+    eventually("the summary on disk says so", lambda: "test_that_never_ends" in summary.read_text(), within=20)
+    another_run.process.signal(signal.SIGUSR1)  # the deadline, now
+    status, told = another_run.process.result(within=100)
+    assert status == 124, told
+    assert "DEADLINE" in told
+    assert f"main {ENDLESS}::test_that_never_ends (call since " in told
+    assert f"test_that_never_ends ({ENDLESS}:" in told  # the stack
+    assert f"{another_run.id}-postgres" in told
     end = "\n".join(told.splitlines()[-60:])
+    assert "ENDED BY THE DEADLINE" in end
     assert f"main {ENDLESS}::test_that_never_ends (call," in end
     assert "Seed:" in end
+    assert another_run.runner not in _runners()
 
 
-@pytest.mark.patient(240, "brings up another run and kills it")
-def test_a_run_whose_starter_is_killed_ends_and_leaves_nothing_to_the_next() -> None:
-    before = _runners()
-    run("bash", "-c", f"setsid {' '.join(_another_run())} >/dev/null 2>&1 &")
-
-    def new() -> str:
-        return next(iter(_runners() - before), "")
-
-    runner = eventually("the other run's container is there", new, within=60, every=0.5)
-    other = runner.removesuffix("-runner")
-    eventually(
-        "its Postgres is there", lambda: docker("ps", "--quiet", "--filter", f"name={other}-postgres"), within=60
-    )
-    run("pkill", "--signal", "KILL", "--full", f"deploy/test.sh pytest {ENDLESS}")
-    eventually("its container has ended", lambda: runner not in _runners(), within=30)
-    assert _engine_objects(other), "a killed run cannot tidy up"
-    _leftovers("remove_orphans\nremove_orphans_from_host")
-    assert _engine_objects(other) == []
+@pytest.mark.patient(240, "brings up another run")
+def test_a_run_whose_starter_is_killed_ends_and_leaves_nothing_to_the_next(another_run: AnotherRun) -> None:
+    other = another_run.id
+    another_run.process.end()
+    eventually("its container has ended", lambda: another_run.runner not in _runners(), within=30)
+    _leftovers("unset RUN_ID; . deploy/test/leftovers.sh\nremove_orphans\nremove_orphans_from_host")
+    listed = docker("ps", "--all", "--format", "{{.Names}}") + docker("volume", "ls", "--format", "{{.Name}}")
+    assert other not in listed
     assert not (DATA / other).exists()

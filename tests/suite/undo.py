@@ -51,12 +51,12 @@ def undone(*command: str, within: float = 60) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        attempt(*command, within=within)  # the first trouble is the one to tell
+        # The first trouble is the one to tell. What could not be undone is tried again at the end of the run.
+        if attempt(*command, within=within).returncode == 0:
+            path.unlink()
         raise
-    else:
-        run(*command, within=within)
-    finally:
-        path.unlink(missing_ok=True)
+    run(*command, within=within)
+    path.unlink()
 
 
 @contextmanager
