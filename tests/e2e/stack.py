@@ -208,6 +208,14 @@ class Stack:
 
     # --- people ---
 
+    def give_limits(self, limits: dict[int, dict[str, float]]) -> None:
+        """What an administrator can give users in the admin, by id."""
+        self.exec_in_web(
+            "from workspaces.models import UserLimits\n"
+            f"for user_id, limits in {limits!r}.items():\n"
+            "    UserLimits.objects.update_or_create(user_id=user_id, defaults=limits)\n"
+        )
+
     @contextmanager
     def visitors(self) -> Iterator[None]:
         """Who is added meanwhile is stopped afterwards: an editor that nobody needs any more slows all the others."""
