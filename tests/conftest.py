@@ -18,8 +18,8 @@ from django.db import connection
 from django.test import Client, TransactionTestCase
 from rest_framework.test import APIClient
 
-from tests.groups import group_of
-from tests.suite.patience import PATIENCE, SLOW, SLOWNESS, examples
+from tests.groups import process_of, turn_of
+from tests.suite.patience import PATIENCE, SLOWNESS, examples
 from workspaces import conf, lifecycle
 from workspaces.runtimes.memory import MemoryRuntime
 
@@ -33,23 +33,21 @@ pytest_plugins = ["tests.suite.limits", "tests.suite.progress"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """On a slow machine groups are played in the order of collection, which puts whole stacks last, and not the largest
-    first: a stack and the other tests beside each other take several times as long there as in turn."""
-    if SLOW and hasattr(config.option, "loadscopereorder"):
+    """Groups are played in the order of collection, and not the largest first."""
+    if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep each group in one process (`--dist loadgroup`), and the stack's own last.
+    """Keep each group in one process (`--dist loadgroup`), in an order that leaves no process idle at the end.
 
     pytest-xdist 3.8 does so by setting `Item._nodeid`, which pytest 9.2 no longer reads; there it groups nothing.
     """
-    # Those of one stack follow each other, so that it can be taken down after the last.
-    items.sort(key=lambda item: (item.get_closest_marker("stack") is not None, group_of(item)))
+    items.sort(key=turn_of)
     if not hasattr(config, "workerinput"):
         return
     for item in items:
-        group = group_of(item)
+        group = process_of(item)
         if group and not item.nodeid.endswith(suffix := f"@{group}"):
             item._id = type(item._id).parse(item.nodeid + suffix)
 
