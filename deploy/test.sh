@@ -36,8 +36,14 @@ finish() {
     trap '' INT TERM USR1
     set +e # whatever cannot be tidied or told, the rest can
     if [ -n "$current" ]; then end_tree "$current"; fi
-    if [ -n "$made" ]; then remove_this_run; fi
-    if [ -n "$overdue" ]; then tell_summary; fi
+    if [ -n "$made" ]; then
+        if ask_engine 10 version >/dev/null 2>&1; then
+            remove_this_run
+        else
+            warn "The engine does not answer: what this run has made is removed by the next one."
+        fi
+    fi
+    if [ -n "$ended_by" ]; then tell_summary; fi
     if [ "$mode" = all ]; then step_summary; fi
     exit "$status"
 }
@@ -129,9 +135,11 @@ wait_for_container() {
     local status=0
     wait_until_deadline "$1" || status=$?
     if [ "$status" -eq 124 ] && [ -n "$current" ]; then
-        overdue=1
+        ended_by="the deadline of ${GUNPOWDER_TEST_MINUTES:-30} minutes"
         tell_what_hangs
         ask_engine 30 kill "$runner" >/dev/null 2>&1 || true
+    elif [ "$status" -ne 0 ]; then
+        tell_what_ended
     fi
     return "$status"
 }

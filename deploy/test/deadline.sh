@@ -11,7 +11,7 @@ case $deadline_seconds in
 esac
 deadline=$((SECONDS + deadline_seconds))
 current= # the process that is being waited for
-overdue= # set once time is up
+ended_by= # what cut the run off, if anything did
 last_words="The suite had not begun."
 exec {never}<> <(:) # nothing ever arrives here: reading from it with a limit is a sleep without a process
 
@@ -48,7 +48,7 @@ wait_for_step() {
     local status=0
     wait_until_deadline "$1" || status=$?
     if [ "$status" -eq 124 ] && [ -n "$current" ]; then
-        overdue=1
+        ended_by="the deadline of ${GUNPOWDER_TEST_MINUTES:-30} minutes"
         printf 'The run has had its %s minutes (GUNPOWDER_TEST_MINUTES); ending what it does now.\n' \
             "${GUNPOWDER_TEST_MINUTES:-30}" >&2
         end_tree "$1"
@@ -63,11 +63,10 @@ bounded() {
     wait_for_step $!
 }
 
-# Says everything that a person needs to find out what hung. Nothing in here may hang itself.
-tell_what_hangs() {
-    local name file process since phase test
-    set +e # whatever cannot be told now, the rest can
-    printf '\n=== DEADLINE: %s minutes (GUNPOWDER_TEST_MINUTES) are over. What was running:\n' "${GUNPOWDER_TEST_MINUTES:-30}"
+# Which test each process is at, as the suite itself has written down (tests/suite/progress.py). The summary beside that is
+# kept for the end: it is removed with everything else of this run.
+tell_running_tests() {
+    local file process since phase test
     for file in "$data/$id/report/running-"*; do
         if read -r process since phase test <"$file"; then
             printf '%s %s (%s since %(%H:%M:%S)T)\n' "$process" "$test" "$phase" "${since%.*}"
@@ -75,8 +74,15 @@ tell_what_hangs() {
             printf 'no test\n'
         fi 2>/dev/null
     done
-    # Kept up to date by the suite itself (tests/suite/progress.py), and removed with everything else of this run.
     if [ -r "$data/$id/report/summary" ]; then last_words=$(cat "$data/$id/report/summary"); fi
+}
+
+# Says everything that a person needs to find out what hung. Nothing in here may hang itself.
+tell_what_hangs() {
+    local name
+    set +e # whatever cannot be told now, the rest can
+    printf '\n=== DEADLINE: %s minutes (GUNPOWDER_TEST_MINUTES) are over. What was running:\n' "${GUNPOWDER_TEST_MINUTES:-30}"
+    tell_running_tests
     on_host 150 /tools/host.sh stacks "$id" 2>&1 || printf '(processes and stacks are not to be had: status %s)\n' $?
     printf '\n--- containers\n'
     ask_engine 20 ps --all --format 'table {{.Names}}\t{{.Status}}\t{{.Image}}' 2>&1 | head -n 60
@@ -88,8 +94,16 @@ tell_what_hangs() {
     set -e
 }
 
+# An engine that ends takes the run with it, and the client says only that it lost a connection.
+tell_what_ended() {
+    if ask_engine 10 version >/dev/null 2>&1; then return; fi
+    ended_by="the end of the Docker engine, which does not answer any more"
+    printf '\n=== The engine does not answer any more. What was running:\n'
+    tell_running_tests
+}
+
 # The end of the output, after everything else: what failed, what was slow, what was running.
 tell_summary() {
-    printf '\n=== ENDED BY THE DEADLINE of %s minutes; above: stacks, containers, logs.\n' "${GUNPOWDER_TEST_MINUTES:-30}"
+    printf '\n=== ENDED BY %s\n' "$ended_by"
     printf '%s\n' "$last_words"
 }

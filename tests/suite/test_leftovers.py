@@ -240,7 +240,7 @@ def test_a_run_that_hangs_says_where_at_its_deadline_and_ends(another_run: Anoth
     assert f"test_that_never_ends ({ENDLESS}:" in told  # the stack
     assert f"{another_run.id}-postgres" in told
     end = "\n".join(told.splitlines()[-60:])
-    assert "ENDED BY THE DEADLINE" in end
+    assert "ENDED BY the deadline of 30 minutes" in end
     assert f"main {ENDLESS}::test_that_never_ends (call," in end
     assert "Seed:" in end
     assert another_run.runner not in _runners()
