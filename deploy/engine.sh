@@ -33,7 +33,7 @@ runs() {
 # The process that FILE names, if it really is NAME.
 process_in() {
     local pid
-    pid=$(cat "$1" 2>/dev/null) || return 1
+    pid=$(as_root cat "$1" 2>/dev/null) || return 1
     runs "$pid" "$2" && printf '%s' "$pid"
 }
 
@@ -58,7 +58,7 @@ clear_stale() {
         say "Removing $ENGINE_PID: process $(cat "$ENGINE_PID" 2>/dev/null) is no dockerd"
         as_root rm -f "$ENGINE_PID"
     fi
-    if [ ! -e "$CONTAINERD_PID" ]; then return; fi
+    if ! as_root test -e "$CONTAINERD_PID"; then return; fi
     # Without its dockerd it is of no use: the next one starts its own, and containers do not depend on it. The system may
     # have another containerd, which was not started for this folder.
     if pid=$(process_in "$CONTAINERD_PID" containerd) &&
@@ -67,7 +67,7 @@ clear_stale() {
         say "Ending containerd (process $pid), which has lost its dockerd"
         end_process "$pid" containerd 5
     else
-        say "Removing $CONTAINERD_PID: process $(cat "$CONTAINERD_PID" 2>/dev/null) is no containerd of the engine's"
+        say "Removing $CONTAINERD_PID: process $(as_root cat "$CONTAINERD_PID" 2>/dev/null) is no containerd of the engine's"
     fi
     as_root rm -f "$CONTAINERD_PID"
 }
@@ -149,7 +149,12 @@ bring_up_engine() {
         wait_for_engine "$START_SECONDS"
         return
     fi
-    if is_root; then exec {lock}>"$ENGINE_LOCK" && flock -w $((ATTEMPTS * START_SECONDS)) "$lock"; fi
+    if is_root; then
+        exec {lock}>"$ENGINE_LOCK"
+        flock --wait 600 "$lock" || die "Another process has been starting the Docker engine for ten minutes." \
+            "It holds $ENGINE_LOCK." "See who: fuser -v $ENGINE_LOCK"
+        if engine_answers; then return; fi
+    fi
     for ((attempt = 1; attempt <= ATTEMPTS; attempt++)); do
         settle_engine
         if engine_answers; then return; fi

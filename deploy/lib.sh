@@ -82,6 +82,8 @@ can_be_root() { is_root || sudo -n true 2>/dev/null; }
 
 apt_install() {
     local quiet=(-o DPkg::Lock::Timeout=180 -o Acquire::Retries=3 -o Dpkg::Use-Pty=0)
+    # One that was cut off leaves packages half installed, and refuses to go on.
+    as_root dpkg --configure -a --force-confdef
     # The package lists of a bare machine are often missing or old; one refresh an hour is enough.
     if [ -z "$(find /var/lib/apt/lists -maxdepth 1 -name '*Packages*' -mmin -60 2>/dev/null | head -n 1)" ]; then
         as_root env DEBIAN_FRONTEND=noninteractive apt-get "${quiet[@]}" update

@@ -25,6 +25,7 @@ data=/var/lib/gunpowder-test
 runner=$id-runner
 arguments=()
 made= # set once there is something to remove
+late= # set while there is no image to tidy the host with
 
 # shellcheck source=deploy/test/deadline.sh
 . deploy/test/deadline.sh
@@ -36,6 +37,11 @@ finish() {
     trap '' INT TERM USR1
     set +e # whatever cannot be tidied or told, the rest can
     if [ -n "$current" ]; then end_tree "$current"; fi
+    # 0 and 1 are the suite's own; everything else came from outside: a signal, an engine that ended, want of memory.
+    if [ -n "$made" ] && [ "$status" -gt 1 ] && [ -z "$ended_by" ]; then
+        ended_by="status $status from outside of the suite (above 128: a signal)"
+        tell_running_tests
+    fi
     if [ -n "$made" ]; then
         if ask_engine 10 version >/dev/null 2>&1; then
             remove_this_run
@@ -52,36 +58,48 @@ prepare() {
     STEP_WAITER=wait_for_step
     if [ "$mode" = all ]; then
         step "Docker engine, Compose, buildx" engine bash deploy/engine.sh
-        name_test_image
-        step "What earlier runs have left" leftovers remove_leftovers
-        step "Images" images bash deploy/images.sh base app-deps app test nginx postgres redis workspace
     else
         bounded bash deploy/engine.sh >/dev/null
-        name_test_image
-        if [ "$mode" = pytest ]; then bounded remove_leftovers >&2; fi
-        bounded bash deploy/images.sh test >&2
+    fi
+    test_image=$(bash deploy/images.sh --tags test)
+    test_image=${test_image#*=}
+    if ! ask_engine 30 image inspect "$test_image" >/dev/null 2>&1; then late=1; fi
+    case $mode in
+        all)
+            step "What earlier runs have left" leftovers remove_leftovers before
+            step "Images" images bash deploy/images.sh base app-deps app test nginx postgres redis workspace
+            ;;
+        pytest)
+            bounded remove_leftovers before >&2
+            bounded bash deploy/images.sh test >&2
+            ;;
+        *) bounded bash deploy/images.sh test >&2 ;;
+    esac
+    if [ -n "$late" ]; then
+        case $mode in
+            all) step "What they have left on the host" leftovers-host remove_leftovers after ;;
+            pytest) bounded remove_leftovers after >&2 ;;
+        esac
     fi
 }
 
-name_test_image() {
-    test_image=$(bash deploy/images.sh --tags test)
-    test_image=${test_image#*=}
-}
-
-# Before anything else is done. What is on the host needs the image; without one there has hardly been a run here.
+# Before anything else is done. Only what is on the host needs the image: without one, that is done as soon as there is.
 remove_leftovers() {
-    remove_orphans || warn "The engine does not say what there is; nothing was removed."
-    if ask_engine 30 image inspect "$test_image" >/dev/null 2>&1; then
+    if [ "$1" = before ]; then
+        remove_orphans || warn "The engine does not say what there is; nothing was removed."
+    fi
+    if [ -z "$late" ] || [ "$1" = after ]; then
         remove_orphans_from_host || warn "The host could not be tidied completely."
     fi
 }
 
 collect_arguments() {
-    local name value
+    local name value tags
     # While the application is being written some images may not exist yet; tests that need one say so.
+    tags=$(bash deploy/images.sh --tags app nginx postgres redis workspace)
     while IFS='=' read -r name value; do
         arguments+=(--env "$name=$value" --env "${name/GUNPOWDER_/GUNPOWDER_TEST_}=$value")
-    done < <(bash deploy/images.sh --tags app nginx postgres redis workspace)
+    done <<<"$tags"
     for name in CI GUNPOWDER_TEST_WORKERS PYTEST_ADDOPTS GUNPOWDER_FAULT_{HOURS,PEOPLE,SEED}; do
         if [ -n "${!name:-}" ]; then arguments+=(--env "$name"); fi
     done

@@ -14,7 +14,15 @@ shift
 runs=" $* "
 
 # run_of WORD: the id of the run that a word begins with.
-run_of() { [[ $1 =~ ^($RUN_ID)($|[^0-9A-Za-z]) ]] && printf '%s' "${BASH_REMATCH[1]}"; }
+run_of() {
+    local run
+    [[ $1 =~ ^($RUN_ID) ]] || return 1
+    run=${BASH_REMATCH[1]}
+    case ${1#"$run"} in
+        [0-9A-Za-z]*) return 1 ;;
+    esac
+    printf '%s' "$run"
+}
 
 # chosen WORD: whether it belongs to a run that is meant. When all are listed, the run is told instead, and nothing done.
 chosen() {

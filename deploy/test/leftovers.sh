@@ -42,11 +42,21 @@ marked_objects() {
     marked <<<"$found"
 }
 
-# The runs that live, this one among them: those with a runner, made or running, and those that are just being prepared.
+# Lines "KIND RUN OBJECT" of everything that the engine has of any run.
+all_objects() {
+    local kind found
+    for kind in container network volume image; do
+        found=$(marked_objects "$kind") || return 1
+        sed -n "s/./$kind &/p" <<<"$found"
+    done
+}
+
+# The runs that live, this one among them: those with a runner, running or just being made, and those that prepare one.
+# What has been "created" for minutes was left so by an engine that ended between the two.
 living_runs() {
     local found
-    found=$(ask_engine 30 container ls --all --format '{{.Names}} {{.State}}') || return 1
-    sed -nE "s/^($RUN_ID)-(runner|host-[0-9]+) (created|running|restarting|paused)\$/\\1/p" <<<"$found"
+    found=$(ask_engine 30 container ls --all --format '{{.Names}} {{.State}} {{.RunningFor}}') || return 1
+    sed -nE "s/^($RUN_ID)-(runner|host-[0-9]+) ((running|restarting|paused) |created .*(second|About a minute)).*/\\1/p" <<<"$found"
     printf '%s\n' "$id"
 }
 
@@ -58,12 +68,13 @@ dead_among() {
     { grep -vxFf <(printf '%s\n' "$living") <<<"$candidates" || true; } | grep . || true
 }
 
-# remove_objects RUN...: the engine's objects of these runs. What cannot be removed holds up nothing else.
+# remove_objects OBJECTS RUN...: of these lines of `all_objects`, those of these runs; nothing that has appeared since.
+# What cannot be removed holds up nothing else.
 remove_objects() {
-    local kind found object flags
+    local objects=$1 kind found object flags
+    shift
     for kind in container network volume image; do
-        found=$(marked_objects "$kind") || { warn "The engine does not list its ${kind}s." && continue; }
-        found=$(awk -v runs=" $* " 'index(runs, " " $1 " ") { print $2 }' <<<"$found")
+        found=$(awk -v kind="$kind" -v runs=" $* " '$1 == kind && index(runs, " " $2 " ") { print $3 }' <<<"$objects")
         if [ -z "$found" ]; then continue; fi
         if [ "$*" != "$id" ]; then say "Left by a run that is over: $(wc -l <<<"$found") $kind(s)"; fi
         case $kind in
@@ -76,8 +87,8 @@ remove_objects() {
         esac
         # Side by side: the engine takes half a second for each container.
         xargs -P 4 -n 8 timeout --kill-after=2 120 docker "$kind" rm "${flags[@]}" <<<"$found" >/dev/null 2>&1 || true
-        found=$(marked_objects "$kind" | awk -v runs=" $* " 'index(runs, " " $1 " ") { printf " %s", $2 }') || true
-        if [ -n "$found" ]; then warn "The engine could not remove of its ${kind}s:$found"; fi
+        found=$({ marked_objects "$kind" || true; } | awk '{ print $2 }' | { grep -xFf <(printf '%s\n' "$found") || true; })
+        if [ -n "$found" ]; then warn "The engine could not remove of its ${kind}s: $(tr '\n' ' ' <<<"$found")"; fi
     done
 }
 
@@ -109,11 +120,11 @@ on_host() {
 
 # Everything of runs that are over. Needs the engine; the second half needs the test image, too.
 remove_orphans() {
-    local found kind runs
-    found=$(for kind in container network volume image; do marked_objects "$kind" || exit 1; done) || return 1
-    runs=$(cut -d' ' -f1 <<<"$found" | dead_among) || return 1
+    local objects runs
+    objects=$(all_objects) || return 1
+    runs=$(awk '{ print $2 }' <<<"$objects" | dead_among) || return 1
     # shellcheck disable=SC2086
-    if [ -n "$runs" ]; then remove_objects $runs; fi
+    if [ -n "$runs" ]; then remove_objects "$objects" $runs; fi
 }
 
 # What only the host knows: what has to be undone, mounts, loop devices, namespaces, interfaces, firewall rules, processes
@@ -129,6 +140,6 @@ remove_orphans_from_host() {
 # This run's own things, at its end. First what has to be undone: to unpause a service it must still be there.
 remove_this_run() {
     if compgen -G "$data/$id/undo/*.undo" >/dev/null; then on_host 60 /tools/host.sh undo "$id"; fi
-    remove_objects "$id"
+    remove_objects "$(all_objects)" "$id"
     on_host 120 /tools/host.sh clean "$id" >/dev/null || warn "Files of this run may be left in $data/$id; the next run removes them."
 }

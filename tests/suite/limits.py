@@ -6,7 +6,7 @@ and stops counting at the first failure: a teardown that hangs after one would h
     pytestmark = pytest.mark.patient(300, "waits for two idle stops of 60 s each")
 
 Where even the exception does not end a test (it sits in a call that never returns to Python), its process prints all
-stacks and ends; pytest-xdist reports which test that was, and goes on with a new process.
+stacks and ends. pytest-xdist reports which test that was and ends the run: a new process would play the same one again.
 """
 
 from __future__ import annotations

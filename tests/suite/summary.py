@@ -41,19 +41,21 @@ class Summary:
             self.failures[f"{phase} of {nodeid}" if phase != "call" else nodeid] = error
 
     def lines(self, running: list[Running] | None = None) -> list[str]:
+        # Copies: another thread may be adding.
+        times, failures = dict(self.seconds), dict(self.failures)
         told = [f"{self.done} of {self.total} tests are over", "", "Seconds per folder"]
         folders = Counter[str]()
-        for nodeid, seconds in self.seconds.items():
+        for nodeid, seconds in times.items():
             folders[_folder(nodeid)] += round(seconds * 1000)
         told += [f"{milliseconds / 1000:8.1f}  {folder}" for folder, milliseconds in folders.most_common(12)]
         told += ["", f"The slowest {SLOWEST} tests"]
-        slowest = sorted(self.seconds.items(), key=lambda pair: -pair[1])[:SLOWEST]
+        slowest = sorted(times.items(), key=lambda pair: -pair[1])[:SLOWEST]
         told += [f"{seconds:8.1f}  {nodeid}"[:WIDTH] for nodeid, seconds in slowest]
-        if self.failures:
-            told += ["", f"Failed: {len(self.failures)}"]
-            told += [f"  {name}: {error}"[:WIDTH] for name, error in list(self.failures.items())[:FAILURES]]
-            if len(self.failures) > FAILURES:
-                told.append(f"  … and {len(self.failures) - FAILURES} more, named above")
+        if failures:
+            told += ["", f"Failed: {len(failures)}"]
+            told += [f"  {name}: {error}"[:WIDTH] for name, error in list(failures.items())[:FAILURES]]
+            if len(failures) > FAILURES:
+                told.append(f"  … and {len(failures) - FAILURES} more, named above")
         if running:
             told += ["", "Running"]
             told += [f"  {one}"[:WIDTH] for one in running]

@@ -59,6 +59,10 @@ docker network create {run}-net
 docker volume create {run}-volume
 mkdir -p {data}/{run}/files
 """
+CLEAR = """
+remove_objects "$(all_objects)" {0}
+on_host 60 /tools/host.sh clean {0}
+"""
 STATE = """
 bash /tools/host.sh mounted losetup --noheadings --output BACK-FILE
 bash /tools/host.sh mounted cat /proc/self/mountinfo
@@ -98,7 +102,7 @@ def _plant(lines: str, run_id: str) -> dict[str, str]:
 
 
 def _clear(run_id: str) -> str:
-    return _leftovers(f"remove_objects {run_id}\non_host 60 /tools/host.sh clean {run_id}")
+    return _leftovers(CLEAR.format(run_id))
 
 
 @pytest.fixture
@@ -209,6 +213,13 @@ class AnotherRun:
         arguments = ("pytest", ENDLESS, "-n", "0", "--timeout", "0")
         self.process = Background("env", "-i", *kept, "bash", script, *arguments)
 
+        try:
+            self._await(before)
+        except BaseException:
+            self.process.end()  # the fixture has nothing to end yet
+            raise
+
+    def _await(self, before: set[str]) -> None:
         def runner() -> str:
             return next(iter(_runners() - before), "")
 
@@ -223,9 +234,7 @@ def another_run() -> Iterator[AnotherRun]:
     made = AnotherRun()
     yield made
     made.process.end()
-    _leftovers(
-        f"remove_objects {made.id}\non_host 60 /tools/host.sh clean {made.id}", pattern=f"gpdev-{CHECKOUT}-[0-9]+"
-    )
+    _leftovers(CLEAR.format(made.id), pattern=f"gpdev-{CHECKOUT}-[0-9]+")
 
 
 @pytest.mark.patient(240, "brings up another run")
