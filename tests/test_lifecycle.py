@@ -248,7 +248,7 @@ def test_ports_that_are_all_taken_end_the_start_without_a_storm(starting: Worksp
 def test_no_free_port_at_all_is_told(
     starting: Workspace, runtime: MemoryRuntime, configure: Callable[..., None]
 ) -> None:
-    configure(port_range=(21000, 21001), port_base=60000)
+    configure(port_range=(21000, 21001), port_base=65535)  # nobody has a port of their own
     runtime.busy_ports = {21000, 21001}
     assert _start(starting, runtime) is Outcome.FAILED
     assert starting.error_code == "no_port_free"
