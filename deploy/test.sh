@@ -153,7 +153,7 @@ wait_for_container() {
     local status=0
     wait_until_deadline "$1" || status=$?
     if [ "$status" -eq 124 ] && [ -n "$current" ]; then
-        ended_by="the deadline of ${GUNPOWDER_TEST_MINUTES:-30} minutes"
+        ended_by=$by_deadline
         tell_what_hangs
         ask_engine 30 kill "$runner" >/dev/null 2>&1 || true
     elif [ "$status" -ne 0 ]; then

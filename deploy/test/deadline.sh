@@ -1,17 +1,19 @@
 # Sourced by deploy/test.sh: the deadline of a whole run, enforced from outside of everything that could hang.
 # shellcheck shell=bash
 
+minutes=${GUNPOWDER_TEST_MINUTES:-30}
 # Whole seconds of the setting, which accepts fractions of a minute.
-deadline_seconds=$(awk -v minutes="${GUNPOWDER_TEST_MINUTES:-30}" 'BEGIN { printf "%d", minutes * 60 }')
+deadline_seconds=$(awk -v minutes="$minutes" 'BEGIN { printf "%d", minutes * 60 }')
 case $deadline_seconds in
     '' | 0 | *[!0-9]*)
-        die "GUNPOWDER_TEST_MINUTES is '${GUNPOWDER_TEST_MINUTES:-}'." "A run needs a number of minutes above 0." \
+        die "GUNPOWDER_TEST_MINUTES is '$minutes'." "A run needs a number of minutes above 0." \
             "Example: GUNPOWDER_TEST_MINUTES=30"
         ;;
 esac
 deadline=$((SECONDS + deadline_seconds))
 current= # the process that is being waited for
 ended_by= # what cut the run off, if anything did
+by_deadline="the deadline of $minutes minutes"
 last_words="The suite had not begun."
 exec {never}<> <(:) # nothing ever arrives here: reading from it with a limit is a sleep without a process
 
@@ -48,9 +50,8 @@ wait_for_step() {
     local status=0
     wait_until_deadline "$1" || status=$?
     if [ "$status" -eq 124 ] && [ -n "$current" ]; then
-        ended_by="the deadline of ${GUNPOWDER_TEST_MINUTES:-30} minutes"
-        printf 'The run has had its %s minutes (GUNPOWDER_TEST_MINUTES); ending what it does now.\n' \
-            "${GUNPOWDER_TEST_MINUTES:-30}" >&2
+        ended_by=$by_deadline
+        printf 'The run has had its %s minutes (GUNPOWDER_TEST_MINUTES); ending what it does now.\n' "$minutes" >&2
         end_tree "$1"
         current=
     fi
@@ -81,7 +82,7 @@ tell_running_tests() {
 tell_what_hangs() {
     local name
     set +e # whatever cannot be told now, the rest can
-    printf '\n=== DEADLINE: %s minutes (GUNPOWDER_TEST_MINUTES) are over. What was running:\n' "${GUNPOWDER_TEST_MINUTES:-30}"
+    printf '\n=== DEADLINE: %s minutes (GUNPOWDER_TEST_MINUTES) are over. What was running:\n' "$minutes"
     tell_running_tests
     on_host 150 /tools/host.sh stacks "$id" 2>&1 || printf '(processes and stacks are not to be had: status %s)\n' $?
     printf '\n--- containers\n'

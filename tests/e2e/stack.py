@@ -127,8 +127,6 @@ class Stack:
         self.root.mkdir(parents=True, exist_ok=True)
         for image in IMAGES:
             docker("image", "inspect", "--format", "{{.Id}}", os.environ[f"GUNPOWDER_TEST_{image}_IMAGE"])
-        # The process that had this stack before may have crashed.
-        self.compose("down", "--volumes", "--remove-orphans", "--timeout", "2", within=120)
         try:
             self.compose("up", "--detach", "--wait", "--wait-timeout", str(int(300 * PATIENCE)), within=320)
             eventually("/readyz says ok", self._ready, within=60, every=0.5)

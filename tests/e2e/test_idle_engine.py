@@ -36,9 +36,8 @@ SWEEPS = 60  # seconds that sweeps, queue and the stop itself may add on a busy 
 SHORT = 24  # an idle limit for stories without a browser
 RESTART = 60  # the idle limit of who restarts
 LONGEST = 100  # the longest running time of two of them
-# Seconds within which a wish from inside is granted, also while ten editors start. A quiet host needs less than five
-# (GUNPOWDER_LISTEN_SECONDS); how many it were is printed.
-KEPT = 60
+KEPT = 5  # seconds within which a wish from inside is granted; a machine that is slow itself says nothing of that
+KEPT_IN_A_CROWD = 60  # the same while ten editors and a second stack start: 15 s were seen, how many it were is printed
 COMMAND = 75  # seconds; more than twice its user's limit
 OPENED = 600  # seconds that a busy machine may need until all editors are open; a quiet one needs ten
 AT_ONCE = 4  # stories that a slow machine plays at once, those with a browser after the others
@@ -465,7 +464,7 @@ def test_the_warning_appears_in_the_editor_and_its_button_works(played: Stage) -
     kept = datetime.fromisoformat(ending["after"]["keep_until"]) - datetime.now(tz=UTC)
     assert timedelta(minutes=40) < kept <= timedelta(hours=1)
     print(f"kept {ending['took']:.1f} s after the click")
-    assert ending["took"] < KEPT
+    assert ending["took"] < KEPT or SLOW
 
 
 @pytest.mark.scene("typing")
@@ -519,4 +518,4 @@ def test_the_command_in_the_terminal_keeps_tells_refuses_and_waits(played: Stage
     assert "status 64" in ending["refused"]
     assert reason_of(ending) == "finished"
     print(f"gunpowder keep answered after {ending['kept']:.1f} s")
-    assert ending["kept"] < KEPT
+    assert ending["kept"] < KEPT_IN_A_CROWD
