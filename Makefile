@@ -2,7 +2,7 @@
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down purge test t faults test-shell lint format requirements settings images logs ps shell
+.PHONY: help up down purge test t faults attacks test-shell lint format requirements settings images logs ps shell
 
 help: ## List the targets
 	@printf 'make TARGET\n\n'
@@ -29,6 +29,11 @@ faults: export GUNPOWDER_FAULT_PEOPLE ?= 20
 faults: export GUNPOWDER_FAULT_SEED ?= $(shell echo $$RANDOM$$RANDOM)
 faults: ## The long form of the fault tests (GUNPOWDER_FAULT_HOURS=168 GUNPOWDER_FAULT_PEOPLE=20 GUNPOWDER_FAULT_SEED=…)
 	@bash deploy/test.sh pytest tests/faults -n 0 -s $(ARGS)
+
+attacks: export GUNPOWDER_ATTACK_CASES ?= 2000
+attacks: export GUNPOWDER_ATTACK_SEED ?= $(shell echo $$RANDOM$$RANDOM)
+attacks: ## The long form of the attacks from inside a workspace (GUNPOWDER_ATTACK_CASES=2000 GUNPOWDER_ATTACK_SEED=…)
+	@bash deploy/test.sh pytest tests/attacks -n 0 -s $(ARGS)
 
 test-shell: ## A shell where the tests run
 	@bash deploy/test.sh shell

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from workspaces.models import Workspace
 
 
-pytest_plugins = ["tests.suite.limits", "tests.suite.progress"]
+pytest_plugins = ["tests.suite.limits", "tests.suite.progress", "tests.e2e.stacks"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

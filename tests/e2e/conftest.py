@@ -1,4 +1,4 @@
-"""Whole stacks from docker-compose.yml, a real browser, and what to show when a test fails."""
+"""People with editors, a real browser, and what to show when a test fails."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 from playwright.sync_api import Error as BrowserError
 from playwright.sync_api import expect, sync_playwright
 
-from tests.e2e.stack import Person, Stack
-from tests.groups import group_of
-from tests.suite.patience import PATIENCE, SLOW
+from tests.suite.patience import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from playwright.sync_api import Browser, Page
+
+    from tests.e2e.stack import Person, Stack
 
 expect.set_options(timeout=max(60_000, 30_000 * PATIENCE))
 logging.getLogger("httpx").setLevel(logging.WARNING)  # one line a request drowns everything else
@@ -28,7 +28,6 @@ logging.getLogger("httpx").setLevel(logging.WARNING)  # one line a request drown
 CHROMIUM = "/usr/bin/chromium-headless-shell"
 # How long a page may take says something about the machine's other guests.
 PATIENCE_MS = max(120_000, 60_000 * PATIENCE)
-LIVE: dict[str, list[Stack]] = {}  # by the group of tests that they are for
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -38,60 +37,6 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
-    """Take a stack down as soon as its last test is over: the memory that it uses is what slows the others."""
-    yield
-    if group_of(item) != group_of(nextitem):
-        for stack in LIVE.pop(group_of(item), []):
-            stack.down()
-
-
-@pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
-    """The stack of nearly all these tests. Nobody is stopped for idleness unless the test gives them a limit."""
-    yield from _lifetime("stack", ports=12000)
-
-
-@pytest.fixture(scope="session")
-def idle_stack() -> Iterator[Stack]:
-    """The same for those who wait for minutes until somebody is idle: the others go on beside them."""
-    yield from _lifetime("idle", ports=14000)
-
-
-def _lifetime(name: str, *, ports: int) -> Iterator[Stack]:
-    """Frequent sweeps and little memory."""
-    settings = {
-        # On a busy machine an editor that does nothing takes a good part of a processor.
-        "GUNPOWDER_WORK_CPU_PERCENT": "180",
-        # Frequent; but on a slow machine these, and health checks, would take most of the processor.
-        "GUNPOWDER_SWEEP_SECONDS": "15" if SLOW else "3",
-        "GUNPOWDER_LISTEN_SECONDS": "10" if SLOW else "3",
-        "GUNPOWDER_RECONCILE_SECONDS": "15" if SLOW else "3",
-        "GUNPOWDER_START_TIMEOUT_SECONDS": f"{max(60, 20 * PATIENCE):.0f}",
-        "GUNPOWDER_START_CONCURRENCY": "2" if SLOW else "4",
-        "GUNPOWDER_MEMORY": "768m",
-    }
-    made = Stack(name, ports=ports, **settings)
-    LIVE.setdefault(name, []).append(made)
-    try:
-        made.up()
-        yield made
-    finally:
-        made.down()
-
-
-@pytest.fixture(autouse=True)
-def _visitors_leave(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Whom a test adds for itself is gone after it. Those of a whole file or of all stay."""
-    if "stack" not in request.fixturenames:
-        yield
-        return
-    stack: Stack = request.getfixturevalue("stack")
-    with stack.visitors():
-        yield
 
 
 @pytest.fixture(scope="session")
@@ -139,8 +84,6 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed and report.when != "teardown":
         for name, value in getattr(item, "funcargs", {}).items():
-            if isinstance(value, Stack):
-                report.sections.append((f"stack {value.project}", value.diagnosis()))
             if name == "page":
                 report.sections.append(("screenshots", _photograph(item.name, value)))
     return report

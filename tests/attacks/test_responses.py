@@ -1,0 +1,88 @@
+"""Whatever a container answers, the client gets one well-formed response with harmless headers, or one of ours.
+
+Every known form, in every way to ask for it; then what chance makes of them: some cases in `make test`, 2,000 in
+`make attacks`, others each time. The seed is printed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.attacks.answers import Answer, Malformed
+from tests.attacks.client import PLAIN, WAYS, play, play_all
+from tests.attacks.forms import EXAMPLES, HONEST, Form, by_chance
+from tests.suite.patience import examples
+
+if TYPE_CHECKING:
+    from tests.attacks.client import Edge
+    from tests.e2e.stack import Person
+
+pytestmark = [
+    pytest.mark.stack,
+    pytest.mark.xdist_group("stack"),
+    pytest.mark.patient(600, "thousands of answers, each with a request behind it"),
+]
+
+CASES = int(os.environ.get("GUNPOWDER_ATTACK_CASES", examples(300)))
+SEED = int(os.environ.get("GUNPOWDER_ATTACK_SEED", random.SystemRandom().randrange(10**9)))
+# What a container may say about its own answer; and what nginx says about every answer.
+FROM_CONTAINER = {
+    b"accept-ranges", b"content-disposition", b"content-encoding", b"content-language", b"content-length",
+    b"content-range", b"content-security-policy", b"content-type", b"cross-origin-embedder-policy",
+    b"cross-origin-opener-policy", b"cross-origin-resource-policy", b"etag", b"expires", b"last-modified", b"location",
+    b"retry-after", b"vary",
+}  # fmt: skip
+FROM_NGINX = {
+    b"server", b"date", b"connection", b"transfer-encoding", b"keep-alive", b"cache-control", b"x-content-type-options",
+    b"referrer-policy",
+}  # fmt: skip
+# Only web says this, and no container can: it explains an answer that was refused.
+EXPLAINED = b"x-request-id"
+
+
+def check(answer: Answer) -> None:
+    """Raise Malformed where a header is one that only the site may send."""
+    names = {name for name, _ in answer.headers}
+    if EXPLAINED in names:
+        if answer.status != 503 or (answer.body and b'"workspace_unreachable"' not in answer.body):
+            raise Malformed(f"web says {answer.status} {answer.body[:200]!r}")
+        return
+    if foreign := names - FROM_CONTAINER - FROM_NGINX:
+        raise Malformed(f"headers that are not a container's: {foreign}")
+    if answer.values(b"cache-control") != [b"private, no-cache"] and answer.status not in {400, 502, 503}:
+        raise Malformed(f"others may keep it: {answer.headers}")
+
+
+def test_an_honest_answer_comes_through(edge: Edge) -> None:
+    """Or everything below could hold because nothing comes through."""
+    answer = play(edge, Form("honest", (HONEST,)), PLAIN, check=check)
+    assert (answer.status, answer.body) == (200, b"hello")
+
+
+def test_no_known_form_becomes_another_response(edge: Edge) -> None:
+    cases = list(itertools.product(EXAMPLES, WAYS))
+    run = play_all(edge, cases, check=check, within=500)
+    print(f"{len(EXAMPLES)} forms in {len(WAYS)} ways: {run}")
+    assert not run.broken, "\n".join(run.broken[:8])
+    assert sum(run.answered.values()) == len(cases)
+
+
+def test_no_form_that_chance_makes_becomes_another_response(edge: Edge) -> None:
+    dice = random.Random(SEED)  # noqa: S311 - no secret
+    cases = [(by_chance(dice, number), dice.choice(WAYS)) for number in range(CASES)]
+    run = play_all(edge, cases, check=check, within=500)
+    print(f"{CASES} cases by chance (GUNPOWDER_ATTACK_SEED={SEED}): {run}")
+    assert not run.broken, "\n".join([f"GUNPOWDER_ATTACK_SEED={SEED}", *run.broken[:8]])
+    assert sum(run.answered.values()) == CASES
+
+
+def test_who_speaks_of_no_version_hears_nothing_of_a_container(usurper: Person) -> None:
+    """HTTP/0.9 has neither a status nor headers: nothing would tell our words from the container's."""
+    answer = usurper.stack.raw(f"GET {usurper.path}x\r\n".encode())
+    assert b"usurper" not in answer
+    assert b"could not be understood" in answer

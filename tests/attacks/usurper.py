@@ -1,0 +1,102 @@
+"""Runs inside a workspace as its user: takes the editor's place and answers whatever bytes it is asked to answer.
+
+The path says what: /say/PIECE.PIECE…?hold, each piece compressed, in URL-safe base64. No import beyond the standard
+library's.
+"""
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import zlib
+
+PORT = int(sys.argv[1]) if len(sys.argv) > 1 else 8080
+SALT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # of RFC 6455
+NEVER = threading.Event()
+EDITOR = "/opt/node/bin/node\0/opt/code-server/out/node/entry"
+
+
+def command(pid: str) -> str:
+    try:
+        with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - nothing to import
+            return file.read()
+    except OSError:
+        return ""
+
+
+def push_the_editor_aside() -> None:
+    """Its parent is stopped, so that it starts no other; its child ends and frees the port."""
+    processes = os.listdir("/proc")  # noqa: PTH208 - nothing to import
+    editors = sorted(int(pid) for pid in processes if pid.isdigit() and command(pid).startswith(EDITOR))
+    for number, pid in enumerate(editors):
+        os.kill(pid, signal.SIGKILL if number else signal.SIGSTOP)
+
+
+def head_of(connection: socket.socket) -> bytes:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        part = connection.recv(65536)
+        if not part:
+            break
+        data += part
+    return data
+
+
+def accept_for(head: bytes) -> bytes:
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"sec-websocket-key":
+            return base64.b64encode(hashlib.sha1(value.strip() + SALT, usedforsecurity=False).digest())
+    return b"none"
+
+
+def answer(connection: socket.socket) -> None:
+    with connection:
+        connection.settimeout(20)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        head = head_of(connection)
+        target = head.split(b" ", 2)[1] if head.count(b" ") > 1 else b"/"
+        if target.startswith(b"/healthz"):
+            body = json.dumps({"status": "alive", "lastHeartbeat": int(time.time() * 1000)}).encode()
+            connection.sendall(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+            )
+            connection.sendall(body)
+            return
+        _, asked, said = target.partition(b"/say/")
+        if not asked:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nusurper")
+            return
+        said, _, query = said.partition(b"?")
+        for number, piece in enumerate(said.split(b".")):
+            if number:
+                NEVER.wait(0.02)
+            said_now = zlib.decompress(base64.urlsafe_b64decode(piece))
+            connection.sendall(said_now.replace(b"@ACCEPT@", accept_for(head)))
+        if query == b"hold":
+            connection.settimeout(1)
+            while connection.recv(65536):
+                pass
+
+
+def answer_quietly(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # whoever asked has gone
+        answer(connection)
+
+
+if __name__ == "__main__":
+    push_the_editor_aside()
+    for _ in range(200):
+        try:
+            server = socket.create_server(("0.0.0.0", PORT), backlog=200)  # noqa: S104 - as the editor does
+            break
+        except OSError:
+            NEVER.wait(0.05)
+    while True:
+        threading.Thread(target=answer_quietly, args=(server.accept()[0],), daemon=True).start()
