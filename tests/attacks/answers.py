@@ -15,6 +15,7 @@ LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
 FRAMING = (b"content-length", b"transfer-encoding", b"connection", b"upgrade")
 WITHOUT_BODY = (204, 304)
 SWITCHED = 101
+RESET = 205
 
 
 class Malformed(Exception):
@@ -107,6 +108,9 @@ def _check_framing(status: int, headers: list[tuple[bytes, bytes]]) -> None:
         raise Malformed(f"content-length {told[b'content-length']!r}")
     if status in {204, SWITCHED} and b"content-length" in told:
         raise Malformed(f"a length where there is no body: {status}")
+    # A browser takes it for one without a body and asks on the same connection at once.
+    if status == RESET and told.get(b"content-length") != b"0":
+        raise Malformed(f"a body where there may be none: {headers}")
 
 
 def _chunked(answer: Answer, *, ended: bool) -> Answer | None:

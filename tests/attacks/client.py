@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SALT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # of RFC 6455
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = base64.b64encode(hashlib.sha1(KEY.encode() + SALT, usedforsecurity=False).digest())
-HANDSHAKE = {
+WHOLE = {
     "Connection": "Upgrade",
     "Upgrade": "websocket",
     "Sec-WebSocket-Key": KEY,
@@ -40,14 +40,16 @@ class Way:
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
     upgrades: bool = False  # a whole handshake: a tunnel may be granted
+    hurried: bool = False  # sends the second request along with the first
 
 
 def _but(name: str, change: Mapping[str, str | None], *, method: str = "GET", version: str = "1.1") -> Way:
-    headers = {key: value for key, value in {**HANDSHAKE, **change}.items() if value is not None}
+    headers = {key: value for key, value in {**WHOLE, **change}.items() if value is not None}
     return Way(name, method=method, version=version, headers=tuple(headers.items()))
 
 
 PLAIN = Way("GET")
+HANDSHAKE = Way("handshake", headers=tuple(WHOLE.items()), upgrades=True)
 WAYS = (
     PLAIN,
     Way("HEAD", method="HEAD"),
@@ -55,11 +57,21 @@ WAYS = (
     # What the container does not read must not become the next request, nor its answer the next answer.
     Way("POST with a body", method="POST", headers=(("Content-Length", "70000"),), body=b"x" * 70000),
     Way("POST in chunks", method="POST", headers=(("Transfer-Encoding", "chunked"),), body=b"5\r\nhello\r\n0\r\n\r\n"),
+    Way("GET and at once the next", hurried=True),
+    Way(
+        "POST with a body and at once the next",
+        "POST",
+        headers=(("Content-Length", "9"),),
+        body=b"GET / HTT",
+        hurried=True,
+    ),
+    Way("GET 1.10", version="1.10"),
+    Way("GET 1.2", version="1.2"),
     Way("GET 1.0", version="1.0"),
     Way("GET 1.0 kept open", version="1.0", headers=(("Connection", "keep-alive"),)),
     Way("GET and close", headers=(("Connection", "close"),)),
     Way("GET a part", headers=(("Range", "bytes=1-2"),)),
-    Way("handshake", headers=tuple(HANDSHAKE.items()), upgrades=True),
+    HANDSHAKE,
     # What a proxy in between takes for a plain request, so a tunnel would be its next answers.
     _but("handshake without Connection", {"Connection": None}),
     _but("handshake with another Connection", {"Connection": "keep-alive"}),
@@ -131,23 +143,26 @@ class Wire:
 def play(edge: Edge, form: Form, way: Way, *, check: Callable[[Answer], None], patience: float = 10) -> Answer:
     """Ask for a form and return how it was answered, having asked for something of ours on the same connection.
 
-    `check` looks at the headers. Raises Malformed where the client is given anything but one well-formed response, or
-    where anything of it is left on the connection.
+    `check` looks at the headers, a granted tunnel's too. Raises Malformed where the client is given anything but one
+    well-formed response, or where anything of it is left on the connection.
     """
     said = ".".join(base64.urlsafe_b64encode(zlib.compress(piece)).decode() for piece in form.pieces)
     wire = Wire(edge.port, patience=patience * PATIENCE)
     try:
-        wire.send(_request(edge, way, f"{edge.path}say/{said}{'?hold' if form.holds else ''}"))
+        own_request = _request(edge, PLAIN, edge.own_path)
+        target = f"{edge.path}say/{said}{'?hold' if form.holds else ''}"
+        wire.send(_request(edge, way, target) + (own_request if way.hurried else b""))
         answer = wire.answer(way.method)
+        check(answer)
         if answer.status == SWITCHED:
             _check_tunnel(answer, way)
             return answer
-        check(answer)
         if not answer.whole:
             if not wire.ended:
                 raise Malformed("a response was cut short, and the connection is still open")
             return answer
-        wire.send(_request(edge, PLAIN, edge.own_path))
+        if not way.hurried:
+            wire.send(own_request)
         while not wire.data and not wire.ended:
             wire.more()
         if wire.ended and not wire.data:

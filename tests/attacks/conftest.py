@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 USURPER = Path(__file__).with_name("usurper.py")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def usurper(stack: Stack) -> Iterator[Person]:
     """Their container answers whatever bytes the path says."""
     person = stack.add_user()

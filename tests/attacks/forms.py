@@ -63,6 +63,13 @@ def _interim() -> Iterator[Form]:
         "101 as asked for, with a length", GRANTED.replace(b"\r\n\r\n", b"\r\nContent-Length: 9\r\n\r\n") + EVIL
     )
     yield _form("101 as asked for, twice", GRANTED + GRANTED + EVIL)
+    for line in (
+        b"Set-Cookie: gunpowder_session=EVIL", b"X-Gate-Outcome: yours", b"Content-Type: text/html", b"ETag: a",
+        b"Sec-WebSocket-Protocol: x", b"Connection: close", b"Upgrade: h2c", b"Sec-WebSocket-Accept: x", b"X\x01: a",
+        b"X: a\x01", b"Transfer-Encoding: chunked", b"Trailer: Set-Cookie", b"Location: /login",
+    ):  # fmt: skip
+        data = GRANTED.replace(b"\r\n\r\n", b"\r\n" + line + b"\r\n\r\n")
+        yield _form(f"101 as asked for, and {line!r}", data + EVIL)
 
 
 def _status_lines() -> Iterator[Form]:
@@ -119,6 +126,9 @@ def _headers() -> Iterator[Form]:
 def _bodies() -> Iterator[Form]:
     yield _form("more than the length", HONEST + EVIL)
     yield _form("more than the length, later", HONEST, EVIL)
+    yield _form("205 and later a body", b"HTTP/1.1 205 x\r\nContent-Length: %d\r\n\r\n" % len(EVIL), EVIL)
+    yield _form("205 without a length", b"HTTP/1.1 205 x\r\n\r\n", EVIL)
+    yield _form("205 with length 0", b"HTTP/1.1 205 x\r\nContent-Length: 0\r\n\r\n", EVIL)
     yield _form("less than the length", HONEST.replace(b": 5", b": 500"))
     yield _form("until the end", HONEST.replace(b"Content-Length: 5\r\n", b"") + EVIL)
     for status in (b"204 No Content", b"304 Not Modified", b"205 Reset Content", b"200 OK"):

@@ -36,6 +36,8 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
         b"HTTP/1.1 204 No Content\r\nContent-Length: 1\r\n\r\n",
         b"HTTP/1.1 101 x\r\nContent-Length: 1\r\n\r\n",
+        b"HTTP/1.1 205 x\r\nContent-Length: 1\r\n\r\na",
+        b"HTTP/1.1 205 x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n\r\nhello",
         CHUNKED + b"0x5\r\nhello\r\n0\r\n\r\n",
         CHUNKED + b"5\r\nhelloXX0\r\n\r\n",

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.attacks.answers import Answer, Malformed
-from tests.attacks.client import PLAIN, WAYS, play, play_all
-from tests.attacks.forms import EXAMPLES, HONEST, Form, by_chance
+from tests.attacks.answers import SWITCHED, Answer, Malformed
+from tests.attacks.client import HANDSHAKE, PLAIN, WAYS, Way, play, play_all
+from tests.attacks.forms import EXAMPLES, GRANTED, HONEST, Form, by_chance
 from tests.suite.patience import examples
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ FROM_NGINX = {
     b"server", b"date", b"connection", b"transfer-encoding", b"keep-alive", b"cache-control", b"x-content-type-options",
     b"referrer-policy",
 }  # fmt: skip
+OF_A_TUNNEL = {b"upgrade", b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-protocol"}
 # Only web says this, and no container can: it explains an answer that was refused.
 EXPLAINED = b"x-request-id"
 
@@ -52,7 +53,8 @@ def check(answer: Answer) -> None:
         if answer.status != 503 or (answer.body and b'"workspace_unreachable"' not in answer.body):
             raise Malformed(f"web says {answer.status} {answer.body[:200]!r}")
         return
-    if foreign := names - FROM_CONTAINER - FROM_NGINX:
+    of_container = OF_A_TUNNEL if answer.status == SWITCHED else FROM_CONTAINER
+    if foreign := names - of_container - FROM_NGINX:
         raise Malformed(f"headers that are not a container's: {foreign}")
     if answer.values(b"cache-control") != [b"private, no-cache"] and answer.status not in {400, 502, 503}:
         raise Malformed(f"others may keep it: {answer.headers}")
@@ -62,6 +64,24 @@ def test_an_honest_answer_comes_through(edge: Edge) -> None:
     """Or everything below could hold because nothing comes through."""
     answer = play(edge, Form("honest", (HONEST,)), PLAIN, check=check)
     assert (answer.status, answer.body) == (200, b"hello")
+
+
+def test_a_handshake_that_is_granted_comes_through(edge: Edge) -> None:
+    for grant in (GRANTED, GRANTED.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Protocol: x\r\nSet-Cookie: a=b\r\n\r\n")):
+        answer = play(edge, Form("granted", (grant,)), HANDSHAKE, check=check)
+        assert answer.status == SWITCHED
+        assert answer.values(b"sec-websocket-protocol") == ([b"x"] if b"Protocol: x" in grant else [])
+
+
+@pytest.mark.parametrize("name", ["103", "205 and later a body", "line b'ICY 200 OK'", "101"])
+def test_a_large_upload_gets_the_same_explanation(edge: Edge, name: str) -> None:
+    """Not the words for a request that is too large: nothing is, and what of it was sent is not read again."""
+    form = next(form for form in EXAMPLES if form.name == name)
+    size = 3 * 2**20
+    way = Way("a large POST", "POST", headers=(("Content-Length", str(size)),), body=b"x" * size)
+    answer = play(edge, form, way, check=check)
+    assert answer.status == 503
+    assert b"workspace_unreachable" in answer.body
 
 
 def test_no_known_form_becomes_another_response(edge: Edge) -> None:

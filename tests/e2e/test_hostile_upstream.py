@@ -278,6 +278,26 @@ def test_no_other_upgrade_is_passed_on(mallory: Person, upgrade: str) -> None:
     assert heard.get("connection", "close") in {"close", "keep-alive"}
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT", "OPTIONS"])
+def test_only_a_get_may_ask_for_a_tunnel(mallory: Person, method: str) -> None:
+    heard = told(
+        mallory.anonymous.request(
+            method,
+            f"{mallory.path}echo",
+            headers={
+                **ASSET,
+                **mallory.cookie,
+                "Connection": "Upgrade",
+                "Upgrade": "websocket",
+                "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+                "Sec-WebSocket-Version": "13",
+            },
+        )
+    )
+    assert heard["method"] == method
+    assert "upgrade" not in heard["headers"]
+
+
 @pytest.mark.parametrize("name", DANGEROUS)
 def test_a_header_that_acts_on_our_origin_does_not_come_out(mallory: Person, name: str) -> None:
     asked = httpx.QueryParams({name: DANGEROUS[name], "Content-Language": "tlh"})

@@ -94,8 +94,12 @@ is_key(const ngx_str_t *key)
 ngx_uint_t
 gunpowder_handshake_asked(ngx_http_request_t *r)
 {
-    ngx_list_t *headers = &r->headers_in.headers;
-    ngx_str_t  *connection = gunpowder_only_header(headers, "connection");
+    ngx_list_t *headers;
+    ngx_str_t  *connection;
+
+    r = r->main; /* a subrequest is a GET, whatever the client sent */
+    headers = &r->headers_in.headers;
+    connection = gunpowder_only_header(headers, "connection");
 
     return r->method == NGX_HTTP_GET && r->http_version == NGX_HTTP_VERSION_11 && r->headers_in.content_length_n <= 0
            && !r->headers_in.chunked && connection != NULL && names(connection, "upgrade")

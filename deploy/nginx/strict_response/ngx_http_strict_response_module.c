@@ -46,6 +46,8 @@ ngx_module_t ngx_http_strict_response_module = {
     NGX_MODULE_V1, &context, commands, NGX_HTTP_MODULE, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NGX_MODULE_V1_PADDING,
 };
 
+#define RESET_CONTENT 205 /* nginx has no name for it */
+
 static ngx_http_output_header_filter_pt next_filter;
 
 /* All that a granted handshake may say, and nothing else may. */
@@ -124,6 +126,10 @@ broken_rule(ngx_http_request_t *r)
 
     } else if (in->status_n < NGX_HTTP_OK || in->status_n > 599) {
         return "a status that is not a final one";
+
+    } else if (in->status_n == RESET_CONTENT && (in->content_length_n != 0 || in->chunked)) {
+        /* Browsers know that it has none, and take what follows for the answer to their next request. */
+        return "a body where the status allows none";
     }
 
     for (ngx_list_part_t *part = &in->headers.part; part != NULL; part = part->next) {
@@ -143,9 +149,15 @@ broken_rule(ngx_http_request_t *r)
 }
 
 static void
-drop_others(const ngx_array_t *allowed, ngx_list_t *headers)
+drop_others(const ngx_array_t *allowed, ngx_http_request_t *r)
 {
-    for (ngx_list_part_t *part = &headers->part; part != NULL; part = part->next) {
+    static const ngx_str_t content_type = ngx_string("Content-Type");
+
+    if (!is_allowed(allowed, &content_type)) { /* which nginx keeps apart */
+        ngx_str_null(&r->headers_out.content_type);
+        r->headers_out.content_type_len = 0;
+    }
+    for (ngx_list_part_t *part = &r->headers_out.headers.part; part != NULL; part = part->next) {
         ngx_table_elt_t *header = part->elts;
 
         for (ngx_uint_t i = 0; i < part->nelts; i++) {
@@ -157,16 +169,50 @@ drop_others(const ngx_array_t *allowed, ngx_list_t *headers)
 }
 
 /* What the client speaks. nginx has written what it took the upstream for in the place of that; the request's own words
- * are still there: "HTTP/1.1", or nothing. */
+ * are still there: "HTTP/1.1", or nothing. Of what nginx takes for a later one ("HTTP/1.10") no more is known. */
 static ngx_uint_t
 spoken_version(const ngx_http_request_t *r)
 {
     const ngx_str_t *protocol = &r->http_protocol;
 
-    if (protocol->len != sizeof("HTTP/1.1") - 1) {
+    if (protocol->len == 0) {
         return NGX_HTTP_VERSION_9;
     }
+    if (protocol->len != sizeof("HTTP/1.1") - 1) {
+        return NGX_HTTP_VERSION_10;
+    }
     return (protocol->data[5] - '0') * 1000 + (protocol->data[7] - '0');
+}
+
+static ngx_int_t
+refuse(ngx_http_request_t *r, strict_conf_t *conf, const char *rule)
+{
+    ngx_int_t rc;
+
+    ngx_log_error(NGX_LOG_WARN, r->connection->log, 0, "an upstream's response was refused: %s", rule);
+    r->http_version = spoken_version(r);
+    r->keepalive = 0;
+    ngx_http_set_ctx(r, conf, ngx_http_strict_response_module);
+    rc = ngx_http_filter_finalize_request(r, &ngx_http_strict_response_module, NGX_HTTP_BAD_GATEWAY);
+    /* Else the connection is torn down behind the answer of error_page, which a client that still sends never reads. */
+    r->filter_finalize = 0;
+    return rc;
+}
+
+/* True for what comes from an upstream, from a cache of its responses too. What nginx says itself does not: after it is
+ * done with the upstream, or in the place of what was refused. (Where error_page leads elsewhere, nginx forgets our mark.) */
+static ngx_uint_t
+is_upstreams(ngx_http_request_t *r)
+{
+    if (ngx_http_get_module_ctx(r, ngx_http_strict_response_module) != NULL || r->upstream == NULL) {
+        return 0;
+    }
+#if (NGX_HTTP_CACHE)
+    if (r->cached) {
+        return 1;
+    }
+#endif
+    return r->upstream->cleanup != NULL;
 }
 
 static ngx_int_t
@@ -176,29 +222,21 @@ filter(ngx_http_request_t *r)
     const char    *rule;
     strict_conf_t *conf = ngx_http_get_module_loc_conf(r, ngx_http_strict_response_module);
 
-    /* What nginx says itself is not the upstream's: after it is done with the upstream, or in the place of what was
-     * refused. (Where error_page leads elsewhere, nginx forgets this mark.) */
-    if (!conf->enabled || r->upstream == NULL || r->upstream->cleanup == NULL
-        || ngx_http_get_module_ctx(r, ngx_http_strict_response_module) != NULL)
-    {
+    if (!conf->enabled || !is_upstreams(r)) {
         return next_filter(r);
     }
 
     rule = broken_rule(r);
     if (rule != NULL) {
-        ngx_log_error(NGX_LOG_WARN, r->connection->log, 0, "an upstream's response was refused: %s", rule);
-        r->http_version = spoken_version(r);
-        r->keepalive = 0;
-        ngx_http_set_ctx(r, conf, ngx_http_strict_response_module);
-        return ngx_http_filter_finalize_request(r, &ngx_http_strict_response_module, NGX_HTTP_BAD_GATEWAY);
+        return refuse(r, conf, rule);
     }
 
     /* The reason phrase is said by nginx, in its own words. */
     if (r->headers_out.status == NGX_HTTP_SWITCHING_PROTOCOLS) {
-        drop_others(&of_a_tunnel, &r->headers_out.headers);
+        drop_others(&of_a_tunnel, r);
         ngx_str_set(&r->headers_out.status_line, "101 Switching Protocols");
     } else {
-        drop_others(conf->allowed, &r->headers_out.headers);
+        drop_others(conf->allowed, r);
         ngx_str_null(&r->headers_out.status_line);
     }
     rc = next_filter(r);
