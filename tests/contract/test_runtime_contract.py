@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import socket
+import stat
 import time
 from datetime import UTC, datetime
 from functools import partial
@@ -90,6 +91,32 @@ def test_what_begins_and_ends_is_told_as_it_happens_and_only_of_this_instance(pl
         if len(told) == 4:
             break
     assert [change.began for change in told] == [True, False, True, False]
+
+
+@pytest.mark.docker
+def test_a_stream_that_was_left_holds_nothing_open(docker_place: DockerPlace) -> None:
+    spec = docker_place.spec()
+    docker_place.runtime.ensure_running(spec)
+    before = open_sockets()
+    changes: Any = docker_place.runtime.changes()
+    opened = open_sockets() - before
+    assert opened
+    docker_place.kill(spec.name)
+    assert next(changes).began in {True, False}
+    kept = changes.gi_frame.f_locals["stream"]  # as a traceback does, or a cycle that is not collected yet
+    changes.close()
+    assert not opened & open_sockets(), kept
+
+
+def open_sockets() -> set[int]:
+    """What identifies each socket of this process."""
+    found = set[int]()
+    for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers, not files
+        with contextlib.suppress(OSError):  # the listing's own
+            status = os.fstat(int(number))
+            if stat.S_ISSOCK(status.st_mode):
+                found.add(status.st_ino)
+    return found
 
 
 def test_who_cannot_be_asked_tells_nothing(place: Place) -> None:

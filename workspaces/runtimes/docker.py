@@ -453,6 +453,8 @@ def _changes(stream: Any) -> Iterator[Change]:
             yield Change(name=str(event["Actor"]["Attributes"]["name"]), began=BEGAN[event["Action"]])
     finally:
         stream.close()
+        # The SDK shuts the socket down, and leaves it open for as long as the response lives: some cycle of its own.
+        stream._response.close()
 
 
 def _left(until: float) -> float:
