@@ -120,8 +120,10 @@ def open_sockets() -> set[int]:
 
 
 def test_who_cannot_be_asked_tells_nothing(place: Place) -> None:
-    with pytest.raises(RuntimeUnavailable):
+    before = open_sockets()
+    with pytest.raises(RuntimeUnavailable) as problem:
         place.unreachable().changes()
+    assert not open_sockets() - before, problem  # which holds all that was open
 
 
 # --- ensure_running ----------------------------------------------------------------------------------------------

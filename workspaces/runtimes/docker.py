@@ -19,6 +19,7 @@ from workspaces import naming
 from workspaces.errors import PassingRefusal, PortTaken, RuntimeUnavailable, StartRefused, StopRefused
 from workspaces.runtimes import docker_facts, probe
 from workspaces.runtimes.base import HEALTH_SECONDS, Change, Health, Observation, Phase, Signals, Usage
+from workspaces.runtimes.docker_connection import close_what_does_not_connect
 from workspaces.runtimes.docker_objects import (
     TOP_COLUMNS,
     container_config,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from workspaces.runtimes.host_folders import HostFolders
 
 logger = structlog.get_logger(__name__)
+close_what_does_not_connect()
 
 # Seconds for one answer of the engine; a busy one takes many times its usual 0.2 s for a start.
 ENGINE_TIMEOUT = 20
