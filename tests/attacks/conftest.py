@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.attacks.client import Edge
-from tests.suite.programs import docker
+from tests.e2e.usurping import usurp
 from tests.suite.waiting import eventually
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ def usurper(stack: Stack) -> Iterator[Person]:
     """Their container answers whatever bytes the path says."""
     person = stack.add_user()
     person.start_and_wait()
-    program = USURPER.read_text(encoding="utf-8")
-    docker("exec", "--detach", "--user", "1000:1000", person.container, "python3", "-c", program)
+    usurp(person, USURPER.read_text(encoding="utf-8"))
     eventually("the other program answers", lambda: person.editor("x").text == "usurper", within=15)
     yield person
     person.leave()

@@ -83,9 +83,9 @@ def pytest_runtest_makereport(
     """Add what a person needs to see why it failed, while everything is still there."""
     report = yield
     if report.failed and report.when != "teardown":
-        for name, value in getattr(item, "funcargs", {}).items():
-            if name == "page":
-                report.sections.append(("screenshots", _photograph(item.name, value)))
+        page = getattr(item, "funcargs", {}).get("page")
+        if page is not None:
+            report.sections.append(("screenshots", _photograph(item.name, page)))
     return report
 
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.e2e.stack import ASSET, NAVIGATION, SESSION, TICKET, Person, Stack
-from tests.suite.programs import docker
+from tests.e2e.usurping import usurp
 from tests.suite.waiting import eventually
 
 if TYPE_CHECKING:
@@ -19,23 +19,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack")]
 
-# Takes code-server's place: its parent is stopped so that it starts no other, its child ends and frees the port.
+# In the editor's place: tells what it is sent, and answers what it is asked to.
 USURPER = r"""
-import http.server, json, os, signal, socketserver, sys, time, urllib.parse
-
-def command(pid):
-    try:
-        return open(f"/proc/{pid}/cmdline").read()
-    except OSError:
-        return ""
-
-started = "/opt/node/bin/node\0/opt/code-server/out/node/entry"
-editors = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and command(pid).startswith(started)]
-main = min(editors)
-os.kill(main, signal.SIGSTOP)
-for pid in editors:
-    if pid != main:
-        os.kill(pid, signal.SIGKILL)
+import http.server, json, socketserver, time, urllib.parse
 
 class Hostile(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -187,6 +173,12 @@ CACHING = {
     'max-age=1"; public': "private, max-age=1",
     "x-max-age=5": "private, no-cache",
 }
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    "Sec-WebSocket-Version": "13",
+}
 # What a client may claim and no container must hear.
 CLAIMS = {
     "Authorization": "Bearer stolen",
@@ -219,7 +211,7 @@ def mallory(stack: Stack) -> Iterator[Person]:
     """Somebody who has replaced their editor by a program of their own."""
     person = stack.add_user()
     person.start_and_wait()
-    docker("exec", "--detach", "--user", "1000:1000", person.container, "python3", "-c", USURPER)
+    usurp(person, USURPER)
     eventually("the other program answers", lambda: person.editor("echo").text.startswith('{"method"'), within=15)
     yield person
     person.leave()
@@ -246,19 +238,8 @@ def test_nothing_of_the_platform_reaches_the_container(mallory: Person) -> None:
 
 
 def test_a_handshake_tells_the_container_no_more(mallory: Person) -> None:
-    heard = told(
-        mallory.anonymous.get(
-            f"{mallory.path}echo",
-            headers={
-                **CLAIMS,
-                **mallory.cookie,
-                "Connection": "Upgrade",
-                "Upgrade": "websocket",
-                "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
-                "Sec-WebSocket-Version": "13",
-            },
-        )
-    )["headers"]
+    headers = {**CLAIMS, **mallory.cookie, **HANDSHAKE}
+    heard = told(mallory.anonymous.get(f"{mallory.path}echo", headers=headers))["headers"]
     assert (heard["upgrade"], heard["connection"]) == ("websocket", "upgrade")
     assert not {claim.lower() for claim in CLAIMS} & set(heard)
     assert heard["cookie"].startswith("code-server-session=")
@@ -280,20 +261,8 @@ def test_no_other_upgrade_is_passed_on(mallory: Person, upgrade: str) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "OPTIONS"])
 def test_only_a_get_may_ask_for_a_tunnel(mallory: Person, method: str) -> None:
-    heard = told(
-        mallory.anonymous.request(
-            method,
-            f"{mallory.path}echo",
-            headers={
-                **ASSET,
-                **mallory.cookie,
-                "Connection": "Upgrade",
-                "Upgrade": "websocket",
-                "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
-                "Sec-WebSocket-Version": "13",
-            },
-        )
-    )
+    headers = {**ASSET, **mallory.cookie, **HANDSHAKE}
+    heard = told(mallory.anonymous.request(method, f"{mallory.path}echo", headers=headers))
     assert heard["method"] == method
     assert "upgrade" not in heard["headers"]
 

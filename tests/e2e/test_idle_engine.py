@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.scenes import Stage, runs_for, starts, stops, until
+from tests.e2e.usurping import usurp
 from tests.e2e.workbench import WORKBENCH_MS, log_in, open_file, run_in_terminal, undisturbed
 from tests.suite.patience import PATIENCE, SLOW
 
@@ -44,22 +45,9 @@ AT_ONCE = 4  # stories that a slow machine plays at once, those with a browser a
 REPORT = "/run/gunpowder/report.json"
 VIEWPORT: ViewportSize = {"width": 1280, "height": 800}
 
-# Takes the editor's place: healthy, and endless when it is asked for its report.
+# In the editor's place: healthy, and endless when it is asked for its report.
 ENDLESS = r"""
-import http.server, json, os, signal, socketserver, time
-
-def command(pid):
-    try:
-        return open(f"/proc/{pid}/cmdline").read()
-    except OSError:
-        return ""
-
-editors = [int(p) for p in os.listdir("/proc") if p.isdigit()]
-editors = [p for p in editors if command(p).startswith("/opt/node/bin/node\0/opt/code-server/out/node/entry")]
-os.kill(min(editors), signal.SIGSTOP)
-for pid in editors:
-    if pid != min(editors):
-        os.kill(pid, signal.SIGKILL)
+import http.server, json, socketserver, time
 
 class Endless(http.server.BaseHTTPRequestHandler):
     def log_message(self, *args):
@@ -306,7 +294,7 @@ def a_hostile_state_folder(person: Person) -> Scene:
 def an_answer_that_never_ends(person: Person) -> Scene:
     """Unknown is not idle, so it is held; but not longer than anything may run."""
     began = yield from starts(person)
-    person.shell(f"cat > /tmp/endless.py <<'END'\n{ENDLESS}\nEND\nsetsid python3 /tmp/endless.py >/dev/null 2>&1 &")
+    usurp(person, ENDLESS)
     yield from runs_for(person, LONGEST - 40 - (time.monotonic() - began), what="unknown")
     spared = person.status()["explanation"]
     why = yield from stops(person, within=40 + 2 * SWEEPS)

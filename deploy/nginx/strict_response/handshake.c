@@ -11,8 +11,9 @@
 
 static const char accept_salt[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-ngx_str_t *
-gunpowder_only_header(ngx_list_t *headers, const char *name)
+/* The value of a header that comes exactly once; NULL where it is absent or comes again. `name` in small letters. */
+static ngx_str_t *
+only_header(ngx_list_t *headers, const char *name)
 {
     size_t           length = ngx_strlen(name);
     ngx_str_t       *found = NULL;
@@ -99,13 +100,13 @@ gunpowder_handshake_asked(ngx_http_request_t *r)
 
     r = r->main; /* a subrequest is a GET, whatever the client sent */
     headers = &r->headers_in.headers;
-    connection = gunpowder_only_header(headers, "connection");
+    connection = only_header(headers, "connection");
 
     return r->method == NGX_HTTP_GET && r->http_version == NGX_HTTP_VERSION_11 && r->headers_in.content_length_n <= 0
            && !r->headers_in.chunked && connection != NULL && names(connection, "upgrade")
-           && is(gunpowder_only_header(headers, "upgrade"), "websocket")
-           && is(gunpowder_only_header(headers, "sec-websocket-version"), "13")
-           && is_key(gunpowder_only_header(headers, "sec-websocket-key"));
+           && is(only_header(headers, "upgrade"), "websocket")
+           && is(only_header(headers, "sec-websocket-version"), "13")
+           && is_key(only_header(headers, "sec-websocket-key"));
 }
 
 static ngx_uint_t
@@ -131,10 +132,10 @@ is_accept(const ngx_str_t *accept, const ngx_str_t *key)
 ngx_uint_t
 gunpowder_handshake_granted(ngx_http_request_t *r, ngx_list_t *headers)
 {
-    return is(gunpowder_only_header(headers, "upgrade"), "websocket")
-           && is(gunpowder_only_header(headers, "connection"), "upgrade")
-           && is_accept(gunpowder_only_header(headers, "sec-websocket-accept"),
-                        gunpowder_only_header(&r->headers_in.headers, "sec-websocket-key"))
+    return is(only_header(headers, "upgrade"), "websocket")
+           && is(only_header(headers, "connection"), "upgrade")
+           && is_accept(only_header(headers, "sec-websocket-accept"),
+                        only_header(&r->headers_in.headers, "sec-websocket-key"))
            && r->upstream->headers_in.content_length == NULL && r->upstream->headers_in.transfer_encoding == NULL
            && !r->upstream->headers_in.chunked;
 }

@@ -7,9 +7,6 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
-/* The value of a header that comes exactly once; NULL where it is absent or comes again. `name` in small letters. */
-ngx_str_t *gunpowder_only_header(ngx_list_t *headers, const char *name);
-
 /* True where the client's request is a whole handshake: anybody between it and us takes what follows a 101 for a tunnel,
  * and never for the answer to the next request. */
 ngx_uint_t gunpowder_handshake_asked(ngx_http_request_t *r);
