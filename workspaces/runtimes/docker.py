@@ -392,14 +392,16 @@ class DockerRuntime:
             raise refusal from error
 
     def _ask_to_start(self, name: str) -> None:
-        for last in (False, False, True):
+        for attempt in range(1, NAME_CONFLICT_ROUNDS + 1):
             try:
                 with _asking("start a container"):
                     self._engine.start(name)
             except APIError as error:
-                if last or _AMBIGUOUS not in _explanation(error).lower():
+                if attempt == NAME_CONFLICT_ROUNDS or _AMBIGUOUS not in _explanation(error).lower():
                     raise
-                self._ensure_network()  # another worker has just made a second one
+                # Another worker has just made a second one, and each of the others may be about to.
+                self._ensure_network()
+                time.sleep(NAME_CONFLICT_PAUSE * attempt)
             else:
                 return
 
