@@ -607,6 +607,27 @@ class TestEngine:
         assert engine.runtime.ensure_running(spec).alive
         assert len(engine.engine.networks(names=[f"{spec.instance}-workspaces"])) == 1
 
+    def test_of_two_networks_the_one_in_use_stays(self, engine: DockerPlace) -> None:
+        """One is older, but another was seen first, and a container started in it."""
+        first, second = engine.spec(), engine.spec()
+        instance = f"{first.instance}-inuse"
+        runtime, name = engine.runtime_of(instance), f"{instance}-workspaces"
+        labels = {"gunpowder.instance": instance}
+        older, newer = (engine.engine.create_network(name, labels=labels)["Id"] for _ in range(2))
+        made = engine.engine.create_container(
+            engine.image, entrypoint=["sleep", "60"], labels=labels, host_config={"NetworkMode": "bridge"}
+        )
+        engine.engine.start(made["Id"])
+        try:
+            # By its id, as by the name while the other one was not to be seen yet.
+            engine.engine.connect_container_to_network(made["Id"], newer)
+            assert runtime.ensure_running(rehash(first, instance=instance)).alive
+            assert [network["Id"] for network in engine.engine.networks(names=[name])] == [newer]
+            assert runtime.ensure_running(rehash(second, instance=instance)).alive
+        finally:
+            engine.engine.remove_container(made["Id"], force=True)
+        assert older != newer
+
     def test_a_network_whose_name_only_ends_like_ours_is_not_ours(self, engine: DockerPlace) -> None:
         spec = engine.spec()
         instance = f"{spec.instance}-short"

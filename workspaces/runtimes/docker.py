@@ -413,9 +413,9 @@ class DockerRuntime:
                 if not found:
                     self._engine.create_network(**network_config(self._instance))
                     found = self._networks()
-                # The engine's own check for duplicates does not stop two workers at once. The first one stays.
-                for surplus in found[1:]:
-                    self._remove_network(surplus)
+                # The engine's own check for duplicates does not stop two workers at once.
+                if len(found) > 1:
+                    self._keep_one(found)
         except APIError as error:
             if error.status_code != HTTP_CONFLICT:  # another worker made it meanwhile
                 raise PassingRefusal(
@@ -428,13 +428,24 @@ class DockerRuntime:
         found = [network for network in self._engine.networks(names=[name]) if network["Name"] == name]
         return [str(network["Id"]) for network in sorted(found, key=lambda n: (n["Created"], n["Id"]))]
 
-    def _remove_network(self, identifier: str) -> None:
+    def _keep_one(self, found: list[str]) -> None:
+        """The oldest stays, or a later one that something is connected to: it was there alone when that started."""
+        oldest, *later = found
+        kept = [network for network in later if not self._remove_network(network)]
+        if kept and not self._remove_network(oldest):
+            kept.append(oldest)
+        if len(kept) > 1:  # containers in several: for an administrator to look at
+            logger.warning("network_not_removed", networks=kept)
+
+    def _remove_network(self, identifier: str) -> bool:
+        """False where something is connected to it. Gone already: True."""
         try:
             self._engine.remove_network(identifier)
         except NotFound:
-            return
-        except APIError as error:  # something is connected to it: for an administrator to look at
-            logger.warning("network_not_removed", network=identifier, why=_explanation(error))
+            return True
+        except APIError:
+            return False
+        return True
 
 
 @contextmanager
