@@ -137,7 +137,7 @@ remove_orphans_from_host() {
     if [ -n "$runs" ]; then on_host 120 /tools/host.sh clean $runs; fi
 }
 
-# This run's own things, at its end. First what has to be undone: to unpause a service it must still be there.
+# This run's own things, at its end. First what has to be undone: to let a stopped service go on it must still be there.
 remove_this_run() {
     if compgen -G "$data/$id/undo/*.undo" >/dev/null; then on_host 60 /tools/host.sh undo "$id"; fi
     remove_objects "$(all_objects)" "$id"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.suite import undo
-from tests.suite.undo import undone
+from tests.suite.programs import docker
+from tests.suite.undo import paused, undone
+from tests.suite.waiting import always, eventually
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +55,23 @@ def test_a_note_holds_a_word_a_line() -> None:
     with pytest.raises(ValueError, match="line break"):
         undo.note(["echo", "two\nlines"])
     assert not list(Path(undo.FOLDER).glob("*"))
+
+
+TICKING = "(while :; do date +%N >/tmp/tick; sleep 0.02; done) & (while :; do true; done) & wait"
+
+
+@pytest.mark.docker
+def test_what_is_paused_stands_still_answers_the_engine_and_goes_on() -> None:
+    name = f"{os.environ['GUNPOWDER_TEST_ID']}-paused"
+    image = os.environ["GUNPOWDER_TEST_IMAGE"]
+
+    def tick() -> str:
+        return docker("exec", name, "cat", "/tmp/tick", within=10)  # noqa: S108 - in a container of its own
+
+    with undone("docker", "rm", "--force", "--volumes", name):
+        docker("run", "--detach", "--init", "--name", name, "--entrypoint", "sh", image, "-c", TICKING)
+        eventually("it ticks", lambda: len({tick(), tick(), tick()}) > 1, within=10)
+        with paused(name):
+            stopped_at = tick()
+            always("it stands still", lambda: tick() == stopped_at, during=1, every=0.1)
+        eventually("it ticks on", lambda: tick() != stopped_at, within=10)

@@ -43,7 +43,7 @@ def note(command: Sequence[str]) -> Path:
 
 @contextmanager
 def undone(*command: str, within: float = 60) -> Iterator[None]:
-    """`with undone("docker", "unpause", name): …the deed, and what is to be seen meanwhile…`
+    """`with undone("docker", "start", name): …the deed, and what is to be seen meanwhile…`
 
     The command runs at the end of the block, whatever happened in it, and must succeed then.
     """
@@ -61,7 +61,15 @@ def undone(*command: str, within: float = 60) -> Iterator[None]:
 
 @contextmanager
 def paused(container: str) -> Iterator[None]:
-    """Freeze a container for the length of the block."""
-    with undone("docker", "unpause", container):
-        docker("pause", container)
+    """Let nothing in a container run but its process 1, for the length of the block.
+
+    By signals, never by `docker pause`: where the kernel has the first generation of control groups, that fails now
+    and then beside processes that begin ("unable to freeze"). If it meets an `exec`, a health check say, the engine
+    waits for the frozen newcomer for ever, and with it whoever asks for that container, even by `docker inspect`.
+
+    A process that has been sent SIGSTOP runs none of its own code any more once `kill` returns. The container needs a
+    shell, and one user for all that runs in it.
+    """
+    with undone("docker", "exec", container, "sh", "-c", "kill -CONT -1"):
+        docker("exec", container, "sh", "-c", "kill -STOP -1")
         yield
