@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.sessions.models import Session
-from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
 from tests.trouble import CannotStop, Interrupted
 from workspaces import access, lifecycle, sweeps, ticket
 from workspaces.lifecycle import Outcome
-from workspaces.models import PortRest, Ticket, Transition, Usage, WorkerBeat, Workspace
+from workspaces.models import PortRest, Ticket, TokenFamily, Transition, Usage, WorkerBeat, Workspace
 from workspaces.passes import Report
 from workspaces.runtimes.base import Endpoint, Phase
 from workspaces.runtimes.memory import MemoryRuntime
@@ -436,11 +435,11 @@ def test_the_purge_deletes_what_nobody_can_use_and_no_more(user: Any, now: datet
         WorkerBeat.objects.create(name=name, at=moment)
     for key, moment in (("old", old), ("fresh", now + timedelta(hours=1))):
         Session.objects.create(session_key=key, session_data="", expire_date=moment)
-        OutstandingToken.objects.create(user=user, jti=key, token=key, created_at=old, expires_at=moment)
+        TokenFamily.objects.create(user=user, login=key, newest="", created_at=old, expires_at=moment)
     report = sweeps.purge_expired(now=now)
     assert {action["action"]: action["count"] for action in report.actions} == {
         "tickets": 1,
-        "tokens": 1,
+        "log-ins": 1,
         "sessions": 1,
         "ports": 1,
         "workers": 1,

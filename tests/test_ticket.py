@@ -129,15 +129,6 @@ def test_a_ticket_that_renews_itself_does_so_for_a_week_at_most(workspace: Works
     assert not ticket.find_valid([token], now=now + timedelta(minutes=2))
 
 
-def test_an_ended_login_is_remembered_until_its_tokens_are_dead(workspace: Workspace, now: datetime) -> None:
-    ticket.issue(workspace, login="a", now=now)
-    ticket.revoke_login("a", now=now)
-    assert ticket.login_ended("a")
-    assert not ticket.login_ended("b")
-    ticket.purge(now=now + timedelta(days=2))
-    assert not ticket.login_ended("a")
-
-
 def test_the_purge_deletes_what_nobody_can_use(workspace: Workspace, now: datetime) -> None:
     ticket.issue(workspace, login="", now=now - timedelta(days=1))
     alive = ticket.issue(workspace, login="", now=now)

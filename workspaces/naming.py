@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import PurePosixPath
 
 HOME = PurePosixPath("/home/coder")
@@ -17,6 +18,14 @@ LABEL_WORKSPACE = "gunpowder.workspace"
 LABEL_INSTANCE = "gunpowder.instance"
 LABEL_SPEC = "gunpowder.spec"
 LABEL_GENERATION = "gunpowder.generation"
+
+
+def user_name(typed: str) -> str:
+    """The name that somebody means, however they type it: as the log-in page and the admin read it.
+
+    NFKC, without blanks around it. May be longer than what was typed.
+    """
+    return unicodedata.normalize("NFKC", typed.strip())
 
 
 def container_name(prefix: str, user_id: int) -> str:

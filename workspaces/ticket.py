@@ -7,7 +7,7 @@ import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from workspaces.models import EndedLogin, Ticket, Workspace
+from workspaces.models import Ticket, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,14 +69,8 @@ def revoke_login(login: str, *, now: datetime) -> int:
     """End every editor session of one log-in; returns how many there were."""
     if not login:
         return 0
-    EndedLogin.objects.get_or_create(login=login, defaults={"at": now})
     rows: int = Ticket.objects.filter(login=login, revoked_at__isnull=True).update(revoked_at=now)
     return rows
-
-
-def login_ended(login: str) -> bool:
-    """Whether this log-in was logged out."""
-    return EndedLogin.objects.filter(login=login).exists()
 
 
 def revoke_user(user: Any, *, now: datetime) -> int:
@@ -86,8 +80,7 @@ def revoke_user(user: Any, *, now: datetime) -> int:
 
 
 def purge(*, now: datetime) -> int:
-    """Delete what cannot be used any more; an ended log-in is remembered for longer than its access token lives."""
-    EndedLogin.objects.filter(at__lt=now - timedelta(days=1)).delete()
+    """Delete what cannot be used any more; returns how many."""
     deleted, _ = Ticket.objects.filter(expires_at__lt=now).delete()
     return int(deleted)
 

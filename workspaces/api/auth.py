@@ -1,31 +1,29 @@
-"""Log-in for programs: simplejwt's tokens with rotation, a blacklist, and a refresh that only one request wins."""
+"""Log-in for programs: simplejwt's tokens, in families that a reuse ends."""
 
 from __future__ import annotations
 
-import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.contrib.auth import authenticate
-from django.db import transaction
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import AllowAny
 from rest_framework.response import Response
 from rest_framework.views import APIView
-from rest_framework_simplejwt.exceptions import TokenError
-from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
-from rest_framework_simplejwt.tokens import RefreshToken, UntypedToken
+from rest_framework_simplejwt.tokens import RefreshToken, Token, UntypedToken
 
-from workspaces import ticket
+from workspaces import families
 from workspaces.api import serializers
-from workspaces.api.authentication import BearerAuthentication, user_id_of
+from workspaces.api.authentication import UNREADABLE, BearerAuthentication, user_id_of
 from workspaces.api.throttles import LoginThrottle
 from workspaces.cookies import clear_ticket
 
 if TYPE_CHECKING:
     from rest_framework.request import Request
 
+AnyToken = TypeVar("AnyToken", bound=Token)
+USED = "The token was used before, or its log-in has ended. Log in again."
 UNAUTHORIZED = OpenApiResponse(serializers.Error, description="Wrong, expired or revoked.")
 INVALID = OpenApiResponse(serializers.Error, description="The fields are not right.")
 
@@ -39,10 +37,10 @@ def _active_user(token: Any) -> Any:
     return BearerAuthentication().get_user(token)
 
 
-def _parse_refresh(text: str) -> RefreshToken:
+def _parse(kind: type[AnyToken], text: str) -> AnyToken:
     try:
-        return RefreshToken(text)  # type: ignore[arg-type]  # the stubs ask for a Token, the class takes its text
-    except (TokenError, KeyError):  # simplejwt takes the claim `jti` for granted
+        return kind(text)  # type: ignore[arg-type]  # the stubs ask for a Token, the class takes its text
+    except UNREADABLE:
         raise AuthenticationFailed("The token is invalid or has expired.", code="token_not_valid") from None
 
 
@@ -73,8 +71,8 @@ class TokenView(_Open):
         if user is None:
             raise AuthenticationFailed("The username or the password is wrong.", code="wrong_credentials")
         refresh = RefreshToken.for_user(user)
-        # Survives rotation, so that logging out ends exactly this log-in's editor sessions.
-        refresh["login"] = secrets.token_hex(16)
+        # The name survives rotation, so that logging out ends exactly this log-in's editor sessions.
+        refresh["login"] = families.begin(user, jti=refresh["jti"], now=timezone.now()).login
         return _pair(refresh)
 
 
@@ -83,32 +81,21 @@ class RefreshView(_Open):
         request=serializers.RefreshIn, responses={200: serializers.TokensOut, 400: INVALID, 401: UNAUTHORIZED}
     )
     def post(self, request: Request) -> Response:
-        """Exchange a refresh token for a new pair; the old one is dead afterwards."""
+        """Exchange a refresh token for a new pair. The old one is dead; whoever uses it again ends the log-in."""
         given = serializers.RefreshIn(data=request.data)
         given.is_valid(raise_exception=True)
-        refresh = _parse_refresh(given.validated_data["refresh"])
-        user = _active_user(refresh)
-        with transaction.atomic():
-            _kill(refresh)
-            refresh.set_jti()
-            refresh.set_exp()
-            refresh.set_iat()
-            OutstandingToken.objects.create(
-                user=user,
-                jti=refresh["jti"],
-                token=str(refresh),
-                created_at=timezone.now(),
-                expires_at=timezone.now() + refresh.lifetime,
-            )
+        refresh, now = _parse(RefreshToken, given.validated_data["refresh"]), timezone.now()
+        _active_user(refresh)
+        old = refresh["jti"]
+        refresh.set_jti()
+        family = families.exchange(refresh.get("login"), old=old, new=refresh["jti"], now=now)
+        if family is None:
+            raise AuthenticationFailed(USED, code="token_not_valid")
+        refresh.set_iat()
+        refresh.set_exp()
+        last = int(family.expires_at.timestamp())
+        refresh["exp"] = min(int(refresh["exp"]), last)
         return _pair(refresh)
-
-
-def _kill(refresh: RefreshToken) -> None:
-    """Blacklist it under its row's lock, so that of two parallel refreshes one wins. Raises AuthenticationFailed."""
-    row = OutstandingToken.objects.select_for_update().filter(jti=refresh.get("jti")).first()
-    if row is None or BlacklistedToken.objects.filter(token=row).exists():
-        raise AuthenticationFailed("The token was used before.", code="token_not_valid")
-    BlacklistedToken.objects.create(token=row)
 
 
 class VerifyView(_Open):
@@ -119,13 +106,12 @@ class VerifyView(_Open):
         """Say whether a token, of either kind, still opens anything."""
         given = serializers.TokenIn(data=request.data)
         given.is_valid(raise_exception=True)
-        try:
-            token = UntypedToken(given.validated_data["token"])
-        except TokenError:
-            raise AuthenticationFailed("The token is invalid or has expired.", code="token_not_valid") from None
-        if BlacklistedToken.objects.filter(token__jti=token.get("jti")).exists():
-            raise AuthenticationFailed("The token was revoked.", code="token_not_valid")
+        token = _parse(UntypedToken, given.validated_data["token"])
         _active_user(token)
+        if token.get("token_type") == RefreshToken.token_type and not families.is_newest(
+            token.get("login"), jti=token.get("jti"), now=timezone.now()
+        ):
+            raise AuthenticationFailed("The token was exchanged for a newer one.", code="token_not_valid")
         return Response({})
 
 
@@ -135,13 +121,12 @@ class LogoutView(_Open):
         responses={204: OpenApiResponse(description="Logged out."), 400: INVALID, 401: UNAUTHORIZED},
     )
     def post(self, request: Request) -> Response:
-        """End this log-in: its refresh token and its editor sessions."""
+        """End this log-in: all its tokens and its editor sessions. Any refresh token of it does, also an old one."""
         given = serializers.RefreshIn(data=request.data)
         given.is_valid(raise_exception=True)
-        refresh = _parse_refresh(given.validated_data["refresh"])
-        with transaction.atomic():
-            _kill(refresh)
-        ticket.revoke_login(f"jwt:{refresh.get('login', '')}", now=timezone.now())
+        refresh = _parse(RefreshToken, given.validated_data["refresh"])
+        if not families.end(refresh.get("login"), now=timezone.now()):
+            raise AuthenticationFailed("This log-in was ended before.", code="token_not_valid")
         response = Response(status=204)
         if (user_id := user_id_of(refresh)) is not None:
             clear_ticket(response, user_id=user_id)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rest_framework import serializers
 
-from workspaces import conf, savings
+from workspaces import conf, naming, savings
 from workspaces.admission import Waits
 from workspaces.models import Transition
 from workspaces.states import SENTENCES, Reason, State
@@ -133,8 +133,16 @@ class WorkspacesOut(_Page):
     results = WorkspaceOut(many=True)
 
 
+class UserNameField(serializers.CharField):
+    """A user's name, read as everywhere else. What is too long as it was typed is left for the validator to refuse."""
+
+    def to_internal_value(self, data: Any) -> str:
+        typed = str(super().to_internal_value(data))
+        return typed if self.max_length is not None and len(typed) > self.max_length else naming.user_name(typed)
+
+
 class CredentialsIn(serializers.Serializer[Any]):
-    username = serializers.CharField(max_length=150, trim_whitespace=False)
+    username = UserNameField(max_length=150)
     password = serializers.CharField(max_length=1024, trim_whitespace=False)
 
 
@@ -161,7 +169,7 @@ class ListIn(serializers.Serializer[Any]):
     """Filters of the staff's list."""
 
     state = serializers.ChoiceField(choices=[str(state) for state in State], required=False)
-    username = serializers.CharField(max_length=150, required=False)
+    username = UserNameField(max_length=150, required=False)
     idle_since = serializers.DateTimeField(required=False)
     ordering = serializers.ChoiceField(
         choices=["-changed_at", "changed_at", "user_id", "-user_id"], required=False, default="-changed_at"
@@ -182,7 +190,7 @@ class SavingsIn(serializers.Serializer[Any]):
 
 
 class AllSavingsIn(SavingsIn):
-    username = serializers.CharField(
+    username = UserNameField(
         max_length=150, default="", allow_blank=True, help_text="Only users whose name contains this."
     )
     limit = serializers.IntegerField(min_value=1, max_value=1000, default=50, help_text="How many users, at most.")

@@ -5,11 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
-
 from workspaces import conf, naming, ports, sweeps
 from workspaces.doctor.findings import Finding, Fix, people, well, wrong
-from workspaces.models import Ticket, Workspace
+from workspaces.models import Ticket, TokenFamily, Workspace
 from workspaces.runtimes.base import Verdict
 from workspaces.states import State
 
@@ -122,9 +120,9 @@ def _disabled() -> Finding:
 
 def _left_over(now: datetime) -> Finding:
     tickets = Ticket.objects.filter(expires_at__lt=now - LEFT_OVER).count()
-    tokens = OutstandingToken.objects.filter(expires_at__lt=now - LEFT_OVER).count()
-    if tickets + tokens:
-        sentence = f"{tickets} tickets and {tokens} tokens ended long ago and are still there"
+    logins = TokenFamily.objects.filter(expires_at__lt=now - LEFT_OVER).count()
+    if tickets + logins:
+        sentence = f"{tickets} tickets and {logins} log-ins ended long ago and are still there"
         return Finding(what="old rows", verdict=Verdict.ADVICE, sentence=sentence, fix=Fix.PURGE)
     return well("old rows", "deleted in time")
 

@@ -16,6 +16,7 @@ from workspaces.admission import Queue
 from workspaces.api.representation import represent
 from workspaces.errors import WorkspaceError
 from workspaces.models import Transition, Workspace
+from workspaces.naming import user_name
 from workspaces.states import SENTENCES, Reason, State
 
 LABELS = {"ok": "ok", "advice": "ADVICE", "wrong": "WRONG"}
@@ -155,7 +156,7 @@ def _user(name: str) -> Any:
     """The user by id, else by username: a user may be called `7`, but ids are what operators copy."""
     users = get_user_model()._default_manager
     found = users.filter(pk=int(name)).first() if name.isdecimal() and len(name) < 19 else None  # noqa: PLR2004 - bigint
-    found = found or users.filter(username=name).first()
+    found = found or users.filter(username=user_name(name)).first()
     if found is None:
         raise CommandError(f"There is no user {name!r}. `manage.py workspaces list` shows who has a workspace.")
     return found

@@ -16,9 +16,24 @@ from django.utils import timezone
 
 from workspaces import naming, timetable
 from workspaces.idleness import Clocks, Limits
+from workspaces.models.logins import Ticket, TokenFamily
 from workspaces.querysets import WorkspaceQuerySet
 from workspaces.runtimes.base import Endpoint
 from workspaces.states import Reason, State, Wanted
+
+__all__ = [
+    "IdlePause",
+    "IdlePauseQuerySet",
+    "PortRest",
+    "Ticket",
+    "TokenFamily",
+    "Transition",
+    "Usage",
+    "UserLimits",
+    "WorkerBeat",
+    "Workspace",
+    "new_secret",
+]
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -348,46 +363,6 @@ class Usage(models.Model):
 
     def __str__(self) -> str:
         return f"usage of {self.workspace_id} at {self.sampled_at}"
-
-
-class TicketQuerySet(models.QuerySet["Ticket"]):
-    def valid(self, *, now: datetime) -> TicketQuerySet:
-        """Usable tickets of users who may still come in."""
-        return self.filter(revoked_at__isnull=True, expires_at__gt=now, user__is_active=True)
-
-
-class Ticket(models.Model):
-    """An editor session: opaque, hashed, bound to one user and workspace, ended by one column.
-
-    `login` names the log-in that issued it (a session or a family of tokens), so that logging out there ends it;
-    `password_mark` is what Django's sessions carry too: a new password ends every ticket. A ticket that was renewed
-    through itself keeps `first_issued_at`, so that nothing is renewed for ever.
-    """
-
-    token_hash = models.CharField(max_length=64, unique=True)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
-    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="tickets")
-    login = models.CharField(max_length=64, blank=True, db_index=True)
-    password_mark = models.CharField(max_length=64)
-    first_issued_at = models.DateTimeField()
-    created_at = models.DateTimeField()
-    expires_at = models.DateTimeField(db_index=True)
-    revoked_at = models.DateTimeField(null=True, blank=True)
-
-    objects: ClassVar[Any] = TicketQuerySet.as_manager()
-
-    def __str__(self) -> str:
-        return f"ticket {self.pk} of user {self.user_id}"
-
-
-class EndedLogin(models.Model):
-    """A log-in that was logged out while its access token has minutes to live: it opens nothing any more."""
-
-    login = models.CharField(max_length=64, primary_key=True)
-    at = models.DateTimeField(db_index=True)
-
-    def __str__(self) -> str:
-        return f"log-in ended at {self.at}"
 
 
 class WorkerBeat(models.Model):

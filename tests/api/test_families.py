@@ -1,0 +1,150 @@
+"""Families of tokens: what is copied and used again ends everything that came of the same log-in."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import jwt
+import pytest
+from django.apps import apps
+from django.contrib import admin
+from django.db import connection
+from django.utils import timezone
+from rest_framework.test import APIClient
+from rest_framework_simplejwt.settings import api_settings
+
+from tests.api.shapes import assert_error
+from tests.suite.waiting import together
+from workspaces import families, ticket
+from workspaces.models import TokenFamily
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.api.conftest import Tokens
+
+pytestmark = pytest.mark.django_db
+ME = "/api/v1/auth/me"
+TOKEN = "/api/v1/auth/token"
+REFRESH = "/api/v1/auth/token/refresh"
+VERIFY = "/api/v1/auth/token/verify"
+LOGOUT = "/api/v1/auth/logout"
+START = "/api/v1/code-server/start"
+
+
+def post(path: str, **body: str) -> Any:
+    return APIClient().post(path, body)
+
+
+def refresh(token: str) -> Tokens:
+    answer = post(REFRESH, refresh=token)
+    assert answer.status_code == 200, answer.content
+    found: Tokens = answer.json()
+    return found
+
+
+def me(token: str) -> Any:
+    return APIClient().get(ME, headers={"Authorization": f"Bearer {token}"})
+
+
+def claims(token: str) -> dict[str, Any]:
+    return jwt.decode(token, options={"verify_signature": False})
+
+
+def forge(token: str, **changes: Any) -> str:
+    return jwt.encode(claims(token) | changes, api_settings.SIGNING_KEY, algorithm="HS256")
+
+
+def expect_dead(*pairs: Tokens) -> None:
+    for pair in pairs:
+        assert_error(me(pair["access"]), 401, "token_not_valid")
+        assert_error(post(VERIFY, token=pair["access"]), 401, "token_not_valid")
+        assert_error(post(VERIFY, token=pair["refresh"]), 401, "token_not_valid")
+        assert_error(post(REFRESH, refresh=pair["refresh"]), 401, "token_not_valid")
+
+
+def test_a_copied_token_that_is_used_again_ends_the_thiefs_newer_ones(tokens: Tokens) -> None:
+    thiefs = refresh(refresh(tokens["refresh"])["refresh"])
+    assert me(thiefs["access"]).status_code == 200
+    assert_error(post(REFRESH, refresh=tokens["refresh"]), 401, "token_not_valid")
+    expect_dead(tokens, thiefs)
+
+
+def test_it_ends_the_editors_that_were_opened_with_them_and_nobody_elses(
+    user: Any, tokens: Tokens, log_in: Callable[[Any], Tokens]
+) -> None:
+    thiefs, other = refresh(tokens["refresh"]), log_in(user)
+    opened = [
+        APIClient().post(START, headers={"Authorization": f"Bearer {pair['access']}"}).cookies[ticket.COOKIE].value
+        for pair in (thiefs, other)
+    ]
+    post(REFRESH, refresh=tokens["refresh"])
+    assert [bool(ticket.find_valid([value], now=timezone.now())) for value in opened] == [False, True]
+    assert me(other["access"]).status_code == 200
+    assert refresh(other["refresh"])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_parallel_uses_one_wins_and_the_others_end_it(tokens: Tokens) -> None:
+    answers = together(*[lambda: post(REFRESH, refresh=tokens["refresh"])] * 4)
+    won = [answer.json() for answer in answers if answer.status_code == 200]
+    assert len(won) == 1
+    expect_dead(tokens, won[0])
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_any_refresh_token_of_a_log_in_logs_it_out(tokens: Tokens, which: int) -> None:
+    second = refresh(tokens["refresh"])
+    pairs = [tokens, second, refresh(second["refresh"])]
+    assert post(LOGOUT, refresh=pairs[which]["refresh"]).status_code == 204
+    expect_dead(*pairs)
+    assert_error(post(LOGOUT, refresh=pairs[2]["refresh"]), 401, "token_not_valid")
+
+
+def test_a_token_that_was_exchanged_is_no_longer_verified(tokens: Tokens) -> None:
+    newer = refresh(tokens["refresh"])
+    assert_error(post(VERIFY, token=tokens["refresh"]), 401, "token_not_valid")
+    assert post(VERIFY, token=newer["refresh"]).status_code == 200
+    assert me(tokens["access"]).status_code == 200  # which lives for its minutes
+
+
+def test_however_often_it_is_refreshed_a_log_in_ends_after_a_month(tokens: Tokens) -> None:
+    family = TokenFamily.objects.get()
+    assert family.expires_at - family.created_at == families.LONGEST
+    soon = timezone.now() + timedelta(hours=1)
+    TokenFamily.objects.update(expires_at=soon)
+    newer = refresh(tokens["refresh"])
+    assert claims(newer["refresh"])["exp"] <= soon.timestamp()
+    TokenFamily.objects.update(expires_at=timezone.now())
+    expect_dead(newer)
+
+
+def test_nothing_that_is_stored_opens_a_door(tokens: Tokens) -> None:
+    newest = refresh(tokens["refresh"])
+    secrets = {part for token in (*tokens.values(), *newest.values()) for part in (token, token.split(".")[2])}
+    secrets |= {str(claims(token)["jti"]) for token in (*tokens.values(), *newest.values())}
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names(cursor):
+            cursor.execute(f"SELECT row_to_json(t)::text FROM {connection.ops.quote_name(table)} t")  # noqa: S608 - own tables
+            stored = "\n".join(row for (row,) in cursor.fetchall())
+            assert not [secret for secret in secrets if secret in stored], table
+
+
+def test_no_page_shows_tokens() -> None:
+    assert not apps.is_installed("rest_framework_simplejwt.token_blacklist")
+    assert not [model for model in admin.site._registry if "token" in model.__name__.lower()]
+
+
+CLAIMS = ("exp", "iat", "nbf", "jti", "login", "user_id", "hash_password", "token_type", "aud")
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+@pytest.mark.parametrize(
+    "value", [1e30, -1e30, 10**400, "\0", "\ud800", "", None, [], {}, [[]], True, -1, "9" * 5000, {"a": "\0"}], ids=repr
+)
+def test_whatever_is_signed_with_our_own_key_is_never_an_error_of_ours(tokens: Tokens, claim: str, value: Any) -> None:
+    access, newest = (forge(tokens[kind], **{claim: value}) for kind in ("access", "refresh"))
+    answers = [me(access), post(VERIFY, token=access), post(VERIFY, token=newest), post(REFRESH, refresh=newest)]
+    answers.append(post(LOGOUT, refresh=newest))
+    assert not {answer.status_code for answer in answers} - {200, 204, 401}

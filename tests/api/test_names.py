@@ -1,0 +1,61 @@
+"""A user's name is read by one rule, wherever it is typed: page, API, filters of staff, command line."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.test import Client
+from rest_framework.test import APIClient
+
+from tests.api.shapes import assert_error
+from workspaces import access
+from workspaces.naming import user_name
+
+pytestmark = pytest.mark.django_db
+TOKEN = "/api/v1/auth/token"
+LISTED = "/api/v1/workspaces"
+STORED = "\u00c5lice"  # with one letter for the ring
+SPELLINGS = [STORED, "A\u030alice", f"  {STORED}\t", "\uff21\u030alice", "\u212blice"]
+OTHERS = ["alice", "\u00e5lice", "\u00c5lice2", "A lice", "\u00c5 lice"]
+
+
+@pytest.fixture
+def ring() -> Any:
+    return get_user_model().objects.create_user(STORED, password="pw-ring")
+
+
+def enters(name: str) -> tuple[bool, bool]:
+    """Whether the API and the log-in page let them in."""
+    by_api = APIClient().post(TOKEN, {"username": name, "password": "pw-ring"}).status_code == 200
+    by_page = Client().post("/login", {"username": name, "password": "pw-ring"}).status_code == 302
+    return by_api, by_page
+
+
+@pytest.mark.parametrize("name", SPELLINGS, ids=ascii)
+def test_every_spelling_of_a_name_gets_in_by_either_door(ring: Any, name: str) -> None:
+    assert enters(name) == (True, True)
+
+
+@pytest.mark.parametrize("name", OTHERS, ids=ascii)
+def test_another_name_gets_in_by_neither(ring: Any, name: str) -> None:
+    assert enters(name) == (False, False)
+
+
+@pytest.mark.parametrize("name", SPELLINGS, ids=ascii)
+def test_staff_find_them_by_every_spelling(ring: Any, name: str, staff_api: APIClient) -> None:
+    access.ensure_workspace_for(ring)
+    found = staff_api.get(LISTED, {"username": name}).json()["results"]
+    assert [row["user_id"] for row in found] == [ring.pk]
+    out = io.StringIO()
+    call_command("workspaces", "show", name, stdout=out)
+    assert STORED in out.getvalue()
+
+
+def test_a_name_that_grows_when_it_is_read_is_refused_in_words(anonymous: APIClient) -> None:
+    grows = "\ufdfa" * 20  # 18 letters each
+    assert len(user_name(grows)) > 150
+    assert_error(anonymous.post(TOKEN, {"username": grows, "password": "x"}), 400)

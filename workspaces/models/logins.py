@@ -1,0 +1,58 @@
+"""Who has come in, and by what: rows that open nothing to whoever reads them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.conf import settings
+from django.db import models
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class TicketQuerySet(models.QuerySet["Ticket"]):
+    def valid(self, *, now: datetime) -> TicketQuerySet:
+        """Usable tickets of users who may still come in."""
+        return self.filter(revoked_at__isnull=True, expires_at__gt=now, user__is_active=True)
+
+
+class Ticket(models.Model):
+    """An editor session: opaque, hashed, bound to one user and workspace, ended by one column.
+
+    `login` names the log-in that issued it (a session or a family of tokens), so that logging out there ends it;
+    `password_mark` is what Django's sessions carry too: a new password ends every ticket. A ticket that was renewed
+    through itself keeps `first_issued_at`, so that nothing is renewed for ever.
+    """
+
+    token_hash = models.CharField(max_length=64, unique=True)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    workspace = models.ForeignKey("workspaces.Workspace", on_delete=models.CASCADE, related_name="tickets")
+    login = models.CharField(max_length=64, blank=True, db_index=True)
+    password_mark = models.CharField(max_length=64)
+    first_issued_at = models.DateTimeField()
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    objects: ClassVar[Any] = TicketQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"ticket {self.pk} of user {self.user_id}"
+
+
+class TokenFamily(models.Model):
+    """One log-in of a program: all the tokens that came of it, of which the newest refresh token alone is good.
+
+    Holds no token, only a hash of the newest one's id. Deleted once it has expired.
+    """
+
+    login = models.CharField(max_length=64, primary_key=True)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    newest = models.CharField(max_length=64)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"log-in of user {self.user_id} by the API at {self.created_at}"
