@@ -78,7 +78,7 @@ def test_a_deleted_users_ticket_is_gone(workspace: Workspace, user: Any, now: da
 
 def test_ending_a_login_ends_its_tickets_and_no_others(workspace: Workspace, now: datetime) -> None:
     mine = [ticket.issue(workspace, login="session:a", now=now) for _ in range(2)]
-    other = ticket.issue(workspace, login="jwt:b", now=now)
+    other = ticket.issue(workspace, login="session:b", now=now)
     unnamed = ticket.issue(workspace, login="", now=now)
     assert ticket.revoke_login("session:a", now=now) == 2
     assert ticket.revoke_login("session:a", now=now) == 0

@@ -12,7 +12,7 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.html import format_html
 
-from workspaces import lifecycle, operator
+from workspaces import lifecycle, naming, operator
 from workspaces.errors import WorkspaceError
 from workspaces.models import IdlePause, Ticket, Transition, UserLimits, WorkerBeat, Workspace
 from workspaces.states import SENTENCES, Reason
@@ -55,6 +55,16 @@ def explain(row: Transition) -> str:
     return str(row.detail.get("sentence") or SENTENCES.get(row.reason, ""))
 
 
+class _FindsNames:
+    """A name in the search box is read as everywhere else."""
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
+        found: tuple[Any, bool] = super().get_search_results(  # type: ignore[misc]  # a mixin
+            request, queryset, naming.user_name(search_term)
+        )
+        return found
+
+
 class HistoryInline(_ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # generic only in the stubs
     model = Transition
     fields = ("time", "from_state", "to_state", "reason", "actor", "generation", "explanation")
@@ -80,7 +90,7 @@ class HistoryInline(_ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  
 
 
 @admin.register(Workspace)
-class WorkspaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class WorkspaceAdmin(_FindsNames, admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = (
         "user",
         "shown_state",
@@ -240,7 +250,7 @@ def _shown(decision: dict[str, Any] | None) -> str:
 
 
 @admin.register(UserLimits)
-class UserLimitsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class UserLimitsAdmin(_FindsNames, admin.ModelAdmin):  # type: ignore[type-arg]
     """What one user gets instead of the settings' limits; in force at the next sweep, within a minute."""
 
     list_display = ("user", "idle_minutes", "work_budget_hours", "max_lifetime_hours", "updated_at")
@@ -269,7 +279,7 @@ class IdlePauseAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Transition)
-class TransitionAdmin(_ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class TransitionAdmin(_FindsNames, _ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = ("time", "workspace", "from_state", "to_state", "reason", "actor", "generation", "explanation")
     list_filter = ("to_state", "reason")
     search_fields = ("workspace__user__username",)
@@ -282,7 +292,7 @@ class TransitionAdmin(_ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Ticket)
-class TicketAdmin(_ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class TicketAdmin(_FindsNames, _ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = ("user", "created_at", "expires_at", "revoked_at")
     fields = ("user", "workspace", "created_at", "expires_at", "revoked_at")
     search_fields = ("user__username",)

@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from workspaces import naming, ticket
+from workspaces.models import FAMILY_PREFIX
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -32,6 +33,6 @@ def login_of(request: HttpRequest) -> str:
     """Names this log-in, so that its end ends its tickets: the token family, or the session (hashed)."""
     token = getattr(request, "auth", None)
     if token is not None:
-        return f"jwt:{token.get('login', '')}"[:64]
+        return f"{FAMILY_PREFIX}{token.get('login', '')}"[:64]
     key = request.session.session_key or ""
     return f"session:{hashlib.sha256(key.encode()).hexdigest()[:48]}" if key else ""

@@ -12,10 +12,11 @@ import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from django.contrib.auth import get_user_model
 from django.db import transaction
 
 from workspaces import ticket
-from workspaces.models import TokenFamily
+from workspaces.models import FAMILY_PREFIX, TokenFamily
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -34,11 +35,15 @@ def _named(login: object) -> str | None:
     return login if isinstance(login, str) and NAME.fullmatch(login) else None
 
 
-def begin(user: Any, *, jti: str, now: datetime) -> TokenFamily:
-    """A new log-in whose newest refresh token is the one with this id."""
-    return TokenFamily.objects.create(
-        login=secrets.token_hex(16), user=user, newest=_mark(jti), created_at=now, expires_at=now + LONGEST
-    )
+def begin(user: Any, *, jti: str, now: datetime) -> TokenFamily | None:
+    """A new log-in whose newest refresh token is the one with this id. None where the user was deleted meanwhile."""
+    with transaction.atomic():
+        # The row's lock: checking a password takes long enough for somebody to delete it.
+        if not get_user_model().objects.select_for_update(no_key=True).filter(pk=user.pk).first():
+            return None
+        return TokenFamily.objects.create(
+            login=secrets.token_hex(16), user=user, newest=_mark(jti), created_at=now, expires_at=now + LONGEST
+        )
 
 
 def alive(login: object, *, now: datetime) -> bool:
@@ -51,6 +56,19 @@ def is_newest(login: object, *, jti: object, now: datetime) -> bool:
     """Whether the refresh token with this id is the one of its log-in that has not been exchanged."""
     name = _named(login)
     return name is not None and _living(now).filter(login=name, newest=_mark(jti)).exists()
+
+
+def end_if_used(login: object, *, jti: object, now: datetime) -> bool:
+    """End the log-in if the refresh token with this id is not its newest, so was exchanged before."""
+    name = _named(login)
+    if name is None:
+        return False
+    with transaction.atomic():
+        family = _living(now).select_for_update().filter(login=name).first()
+        if family is None or secrets.compare_digest(family.newest, _mark(jti)):
+            return False
+        _end(family, now=now)
+    return True
 
 
 def exchange(login: object, *, old: object, new: str, now: datetime) -> TokenFamily | None:
@@ -93,10 +111,10 @@ def purge(*, now: datetime) -> int:
 
 
 def _living(now: datetime) -> Any:
-    return TokenFamily.objects.filter(ended_at__isnull=True, expires_at__gt=now)
+    return TokenFamily.objects.living(now=now)
 
 
 def _end(family: TokenFamily, *, now: datetime) -> None:
     family.ended_at = now
     family.save(update_fields=["ended_at"])
-    ticket.revoke_login(f"jwt:{family.login}", now=now)
+    ticket.revoke_login(FAMILY_PREFIX + family.login, now=now)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from django.db.models import OuterRef, Subquery
 
+from workspaces import naming
 from workspaces.models import Transition, UserLimits, Workspace
 from workspaces.states import State
 
@@ -185,8 +186,8 @@ class Report:
         return sum(self.by_day.values(), NOTHING)
 
     def users_named(self, part: str) -> list[tuple[UserSavings, Figures]]:
-        """Those with `part` in their name, whatever the case."""
-        wanted = part.casefold()
+        """Those with `part` in their name, whatever the case and however it is spelt."""
+        wanted = naming.user_name(part).casefold()
         return [pair for pair in self.users if wanted in pair[0].username.casefold()]
 
 

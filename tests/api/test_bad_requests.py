@@ -30,6 +30,9 @@ BROKEN: dict[str, bytes] = {
     "a NUL byte": b"\x00",
     "an object in an object": b'{"minutes": {"minutes": 5}}',
     "a key twice": b'{"minutes": 5, "minutes": "x"}',
+    "half a character": rb'{"minutes": "\ud800", "username": "\udfff", "password": "x"}',
+    "half a character in a name": rb'{"minutes": 5, "username": "a", "password": "x", "\ud800": 5}',
+    "half a character deep inside": rb'{"minutes": 5, "username": "a", "password": "x", "more": [{"a": ["\udabc"]}]}',
 }
 
 
@@ -37,6 +40,11 @@ BROKEN: dict[str, bytes] = {
 @pytest.mark.parametrize("path", [KEEP, TOKEN])
 def test_a_broken_body_is_400(api: APIClient, running: Workspace, path: str, kind: str) -> None:
     assert_error(api.post(path, BROKEN[kind], content_type="application/json"), 400)
+
+
+def test_half_a_character_is_refused_where_a_choice_is_asked(api: APIClient) -> None:
+    answer = api.post("/api/v1/code-server/stop", rb'{"when": "\ud800"}', content_type="application/json")
+    assert_error(answer, 400, "parse_error")
 
 
 @pytest.mark.parametrize("charset", ["utf-16", "rot13", "base64", "idna", "no-such", "hex", "utf-7", "undefined"])

@@ -17,7 +17,7 @@ from rest_framework_simplejwt.settings import api_settings
 from tests.api.shapes import assert_error
 from tests.suite.waiting import together
 from workspaces import families, ticket
-from workspaces.models import TokenFamily
+from workspaces.models import Ticket, TokenFamily
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,14 +75,68 @@ def test_it_ends_the_editors_that_were_opened_with_them_and_nobody_elses(
     user: Any, tokens: Tokens, log_in: Callable[[Any], Tokens]
 ) -> None:
     thiefs, other = refresh(tokens["refresh"]), log_in(user)
-    opened = [
-        APIClient().post(START, headers={"Authorization": f"Bearer {pair['access']}"}).cookies[ticket.COOKIE].value
-        for pair in (thiefs, other)
-    ]
+    opened = [open_editor(pair) for pair in (thiefs, other)]
     post(REFRESH, refresh=tokens["refresh"])
-    assert [bool(ticket.find_valid([value], now=timezone.now())) for value in opened] == [False, True]
+    assert [opens(value) for value in opened] == [False, True]
     assert me(other["access"]).status_code == 200
     assert refresh(other["refresh"])
+
+
+def open_editor(pair: Tokens) -> str:
+    """Its ticket."""
+    answer = APIClient().post(START, headers={"Authorization": f"Bearer {pair['access']}"})
+    return str(answer.cookies[ticket.COOKIE].value)
+
+
+def opens(value: str, *, later: timedelta = timedelta(0)) -> bool:
+    return bool(ticket.find_valid([value], now=timezone.now() + later))
+
+
+def test_a_ticket_that_was_being_issued_while_its_log_in_ended_opens_nothing(tokens: Tokens) -> None:
+    value, other = open_editor(tokens), open_editor(tokens)
+    assert post(LOGOUT, refresh=tokens["refresh"]).status_code == 204
+    Ticket.objects.update(revoked_at=None)  # as if their rows had come a moment after
+    assert not opens(value)
+    assert not opens(other)
+
+
+def test_no_ticket_outlives_its_log_ins_last_day(tokens: Tokens) -> None:
+    value = open_editor(tokens)
+    assert opens(value, later=timedelta(minutes=5))
+    TokenFamily.objects.update(expires_at=timezone.now() + timedelta(minutes=4))
+    assert opens(value, later=timedelta(minutes=3))
+    assert not opens(value, later=timedelta(minutes=5))
+    families.purge(now=timezone.now() + timedelta(minutes=5))
+    assert not opens(value)
+
+
+def test_a_copy_used_while_the_user_is_disabled_ends_the_log_in_too(user: Any, tokens: Tokens) -> None:
+    newest = refresh(tokens["refresh"])
+    user.is_active = False
+    user.save()
+    # Who has the newest loses nothing by trying.
+    assert_error(post(REFRESH, refresh=newest["refresh"]), 401, "user_inactive")
+    assert_error(post(REFRESH, refresh=tokens["refresh"]), 401, "token_not_valid")
+    user.is_active = True
+    user.save()
+    expect_dead(tokens, newest)
+
+
+def test_a_user_deleted_while_the_password_was_checked_is_nobody(user: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deleted_meanwhile(*_: Any, **__: Any) -> Any:
+        found = type(user).objects.get(pk=user.pk)
+        type(user).objects.filter(pk=user.pk).delete()
+        return found
+
+    monkeypatch.setattr("workspaces.api.auth.authenticate", deleted_meanwhile)
+    assert_error(post(TOKEN, username=user.username, password="x"), 401, "wrong_credentials")
+
+
+def test_a_second_log_out_is_told_so_and_loses_the_editors_cookie_too(tokens: Tokens) -> None:
+    assert post(LOGOUT, refresh=tokens["refresh"]).status_code == 204
+    again = post(LOGOUT, refresh=tokens["refresh"])
+    assert_error(again, 401, "token_not_valid")
+    assert again.cookies[ticket.COOKIE]["max-age"] == 0
 
 
 @pytest.mark.django_db(transaction=True)

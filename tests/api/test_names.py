@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.test import Client
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from tests.api.shapes import assert_error
-from workspaces import access
+from workspaces import access, savings
 from workspaces.naming import user_name
 
 pytestmark = pytest.mark.django_db
@@ -52,7 +54,24 @@ def test_staff_find_them_by_every_spelling(ring: Any, name: str, staff_api: APIC
     assert [row["user_id"] for row in found] == [ring.pk]
     out = io.StringIO()
     call_command("workspaces", "show", name, stdout=out)
-    assert STORED in out.getvalue()
+    assert f"/code/user/{ring.pk}/" in out.getvalue()
+
+
+@pytest.mark.parametrize("name", SPELLINGS, ids=ascii)
+def test_the_admins_search_finds_them_by_every_spelling(ring: Any, name: str, admin: Client, staff: Any) -> None:
+    workspace = access.ensure_workspace_for(ring)
+    access.ensure_workspace_for(staff)
+    page = admin.get("/admin/workspaces/workspace/", {"q": name}).content.decode()
+    assert f"/workspace/{workspace.pk}/change/" in page
+    assert "1 workspace" in page
+
+
+@pytest.mark.parametrize("name", SPELLINGS, ids=ascii)
+def test_the_savings_find_them_by_every_spelling(name: str) -> None:
+    window = savings.Window.of_days(1, now=timezone.now())
+    ran = savings.Figures(run=timedelta(hours=1))
+    found = [savings.UserSavings(user_id=1, username=STORED, by_day={window.days()[0]: ran})]
+    assert savings.summarise(found, window=window).users_named(name)
 
 
 def test_a_name_that_grows_when_it_is_read_is_refused_in_words(anonymous: APIClient) -> None:

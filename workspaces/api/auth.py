@@ -16,6 +16,7 @@ from rest_framework_simplejwt.tokens import RefreshToken, Token, UntypedToken
 from workspaces import families
 from workspaces.api import serializers
 from workspaces.api.authentication import UNREADABLE, BearerAuthentication, user_id_of
+from workspaces.api.errors import error_body
 from workspaces.api.throttles import LoginThrottle
 from workspaces.cookies import clear_ticket
 
@@ -72,7 +73,10 @@ class TokenView(_Open):
             raise AuthenticationFailed("The username or the password is wrong.", code="wrong_credentials")
         refresh = RefreshToken.for_user(user)
         # The name survives rotation, so that logging out ends exactly this log-in's editor sessions.
-        refresh["login"] = families.begin(user, jti=refresh["jti"], now=timezone.now()).login
+        family = families.begin(user, jti=refresh["jti"], now=timezone.now())
+        if family is None:
+            raise AuthenticationFailed("The username or the password is wrong.", code="wrong_credentials")
+        refresh["login"] = family.login
         return _pair(refresh)
 
 
@@ -85,10 +89,13 @@ class RefreshView(_Open):
         given = serializers.RefreshIn(data=request.data)
         given.is_valid(raise_exception=True)
         refresh, now = _parse(RefreshToken, given.validated_data["refresh"]), timezone.now()
+        login, old = refresh.get("login"), refresh["jti"]
+        # Before anything about the user: a copy is a copy while they are disabled, too.
+        if families.end_if_used(login, jti=old, now=now):
+            raise AuthenticationFailed(USED, code="token_not_valid")
         _active_user(refresh)
-        old = refresh["jti"]
         refresh.set_jti()
-        family = families.exchange(refresh.get("login"), old=old, new=refresh["jti"], now=now)
+        family = families.exchange(login, old=old, new=refresh["jti"], now=now)
         if family is None:
             raise AuthenticationFailed(USED, code="token_not_valid")
         refresh.set_iat()
@@ -125,9 +132,12 @@ class LogoutView(_Open):
         given = serializers.RefreshIn(data=request.data)
         given.is_valid(raise_exception=True)
         refresh = _parse(RefreshToken, given.validated_data["refresh"])
-        if not families.end(refresh.get("login"), now=timezone.now()):
-            raise AuthenticationFailed("This log-in was ended before.", code="token_not_valid")
         response = Response(status=204)
+        if not families.end(refresh.get("login"), now=timezone.now()):
+            # An answer rather than an exception, so that it takes the editor's cookie away as well.
+            ended = error_body("token_not_valid", "This log-in was ended before.")
+            challenge = {"WWW-Authenticate": self.get_authenticate_header(request)}
+            response = Response(ended, status=401, headers=challenge)
         if (user_id := user_id_of(refresh)) is not None:
             clear_ticket(response, user_id=user_id)
         return response

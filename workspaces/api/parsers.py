@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from rest_framework import parsers
@@ -10,10 +11,15 @@ if TYPE_CHECKING:
 
 
 class JSONParser(parsers.JSONParser):
-    """DRF's, which lets a deeply nested body end in a RecursionError."""
+    """DRF's, which lets a deeply nested body end in a RecursionError, and texts through that nobody can write down."""
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
         try:
-            return super().parse(stream, media_type, parser_context)
+            found = super().parse(stream, media_type, parser_context)
+            # Half a character ("\ud800") is allowed in JSON, and in no database, log or answer.
+            json.dumps(found, ensure_ascii=False).encode()
         except RecursionError:
             raise ParseError("JSON parse error - nested too deeply") from None
+        except UnicodeEncodeError:
+            raise ParseError("JSON parse error - a text holds half a character (a lone surrogate)") from None
+        return found

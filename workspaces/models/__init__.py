@@ -16,12 +16,13 @@ from django.utils import timezone
 
 from workspaces import naming, timetable
 from workspaces.idleness import Clocks, Limits
-from workspaces.models.logins import Ticket, TokenFamily
+from workspaces.models.logins import FAMILY_PREFIX, Ticket, TokenFamily
 from workspaces.querysets import WorkspaceQuerySet
 from workspaces.runtimes.base import Endpoint
 from workspaces.states import Reason, State, Wanted
 
 __all__ = [
+    "FAMILY_PREFIX",
     "IdlePause",
     "IdlePauseQuerySet",
     "PortRest",

@@ -6,15 +6,54 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Exists, OuterRef, Q
+from django.db.models.functions import Substr
 
 if TYPE_CHECKING:
     from datetime import datetime
 
 
+class TokenFamilyQuerySet(models.QuerySet["TokenFamily"]):
+    def living(self, *, now: datetime) -> TokenFamilyQuerySet:
+        """Log-ins that have neither ended nor reached their last day."""
+        return self.filter(ended_at__isnull=True, expires_at__gt=now)
+
+
+class TokenFamily(models.Model):
+    """One log-in of a program: all the tokens that came of it, of which the newest refresh token alone is good.
+
+    Holds no token, only a hash of the newest one's id. Deleted once it has expired.
+    """
+
+    login = models.CharField(max_length=64, primary_key=True)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    newest = models.CharField(max_length=64)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    objects: ClassVar[Any] = TokenFamilyQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"log-in of user {self.user_id} by the API at {self.created_at}"
+
+
+FAMILY_PREFIX = "jwt:"  # how a ticket's `login` begins where a program's token asked for it; its family's name follows
+
+
 class TicketQuerySet(models.QuerySet["Ticket"]):
     def valid(self, *, now: datetime) -> TicketQuerySet:
-        """Usable tickets of users who may still come in."""
-        return self.filter(revoked_at__isnull=True, expires_at__gt=now, user__is_active=True)
+        """Usable tickets of users who may still come in, by log-ins that have not ended.
+
+        The family is asked each time, so that a ticket which was issued while its log-in ended opens nothing either.
+        """
+        family = TokenFamily.objects.living(now=now).filter(login=Substr(OuterRef("login"), len(FAMILY_PREFIX) + 1))
+        return self.filter(
+            ~Q(login__startswith=FAMILY_PREFIX) | Exists(family),
+            revoked_at__isnull=True,
+            expires_at__gt=now,
+            user__is_active=True,
+        )
 
 
 class Ticket(models.Model):
@@ -39,20 +78,3 @@ class Ticket(models.Model):
 
     def __str__(self) -> str:
         return f"ticket {self.pk} of user {self.user_id}"
-
-
-class TokenFamily(models.Model):
-    """One log-in of a program: all the tokens that came of it, of which the newest refresh token alone is good.
-
-    Holds no token, only a hash of the newest one's id. Deleted once it has expired.
-    """
-
-    login = models.CharField(max_length=64, primary_key=True)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
-    newest = models.CharField(max_length=64)
-    created_at = models.DateTimeField()
-    expires_at = models.DateTimeField(db_index=True)
-    ended_at = models.DateTimeField(null=True, blank=True)
-
-    def __str__(self) -> str:
-        return f"log-in of user {self.user_id} by the API at {self.created_at}"
