@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import structlog
@@ -12,6 +13,18 @@ _SHARED: list[Any] = [
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
+
+
+class OneLine(logging.Filter):
+    """What Django says of a request that it refused (an unknown Host, for one): a line, not a traceback for each."""
+
+    LONGEST = 300
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith("django.security."):
+            record.exc_info = record.exc_text = None
+            record.msg, record.args = record.getMessage()[: self.LONGEST], ()
+        return True
 
 
 def configuration(*, level: str) -> dict[str, Any]:
@@ -40,7 +53,8 @@ def configuration(*, level: str) -> dict[str, Any]:
                 ],
             }
         },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+        "filters": {"one_line": {"()": OneLine}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "filters": ["one_line"]}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             # One line per task says nothing that the transition's own line does not say better.

@@ -37,3 +37,13 @@ def find_user_for_staff(user_id: int) -> AbstractBaseUser | None:
 def all_workspaces() -> WorkspaceQuerySet:
     """For staff only; the caller has checked that."""
     return Workspace.objects.select_related("user")
+
+
+def may_see_all(user: Any) -> bool:
+    """Whether this member of staff may see everybody's workspaces: the right that the admin asks for, too."""
+    return bool(user.is_staff and user.has_perm("workspaces.view_workspace"))
+
+
+def may_change_all(user: Any) -> bool:
+    """Whether this member of staff may start and stop them."""
+    return bool(may_see_all(user) and user.has_perm("workspaces.change_workspace"))

@@ -4,7 +4,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.utils import timezone
+from rest_framework.test import APIClient
 
 from tests.api.shapes import assert_error, assert_workspace
 from workspaces import access, ticket
@@ -12,8 +14,6 @@ from workspaces.models import Ticket, Transition, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from rest_framework.test import APIClient
 
 pytestmark = pytest.mark.django_db
 BASE = "/api/v1/workspaces"
@@ -44,6 +44,44 @@ def test_staff_who_lost_the_flag_lose_the_view(staff_api: APIClient, staff: Any)
     staff.is_staff = False
     staff.save()
     assert_error(staff_api.get(BASE), 404, "not_found")
+
+
+@pytest.fixture
+def clerk(make_user: Callable[..., Any]) -> Any:
+    return make_user("clerk", is_staff=True)
+
+
+def may(clerk: Any, *names: str) -> APIClient:
+    """A client of staff with these rights, as an administrator gives them in the admin."""
+    clerk.user_permissions.set(Permission.objects.filter(content_type__app_label="workspaces", codename__in=names))
+    client = APIClient()
+    client.force_login(clerk)
+    return client
+
+
+def test_staff_without_the_right_to_see_workspaces_see_none(clerk: Any, running: Workspace) -> None:
+    client = may(clerk)
+    for path in (BASE, f"{BASE}/{running.user_id}", f"{BASE}/savings"):
+        assert_error(client.get(path), 404, "not_found")
+    for call in ("start", "stop", "restart"):
+        assert_error(client.post(f"{BASE}/{running.user_id}/{call}"), 404, "not_found")
+    assert "running" not in client.get("/savings").content.decode()
+    running.refresh_from_db()
+    assert running.state == "running"
+
+
+def test_staff_who_may_only_look_do_not_start_or_stop(clerk: Any, running: Workspace) -> None:
+    client = may(clerk, "view_workspace")
+    assert ids(client.get(BASE)) == [running.user_id]
+    for call in ("start", "stop", "restart"):
+        assert_error(client.post(f"{BASE}/{running.user_id}/{call}"), 403, "permission_denied")
+    running.refresh_from_db()
+    assert running.state == "running"
+
+
+def test_staff_with_both_rights_stop_it(clerk: Any, running: Workspace) -> None:
+    client = may(clerk, "view_workspace", "change_workspace")
+    assert client.post(f"{BASE}/{running.user_id}/stop").status_code == 202
 
 
 @pytest.mark.parametrize("user_id", ["0", "999999", "9223372036854775807", "9223372036854775808", "9" * 400])

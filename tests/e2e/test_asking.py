@@ -181,6 +181,7 @@ def test_a_websocket_must_come_from_our_own_pages(alice: Person) -> None:
     for origin in (
         "http://evil.example",
         f"http://127.0.0.1:{port + 1}",
+        f"https://127.0.0.1:{port}",
         "null",
         f"http://127.0.0.1:{port}.evil.example",
     ):
@@ -315,6 +316,6 @@ def staff(stack: Stack) -> httpx.Client:
     person = stack.add_user()
     stack.exec_in_web(
         "from django.contrib.auth import get_user_model\n"
-        f"get_user_model()._default_manager.filter(pk={person.id}).update(is_staff=True)\n"
+        f"get_user_model()._default_manager.filter(pk={person.id}).update(is_staff=True, is_superuser=True)\n"
     )
     return stack.client(Authorization=f"Bearer {person.tokens['access']}")

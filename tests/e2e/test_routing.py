@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import secrets
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.e2e.stack import ASSET, MARK, NAVIGATION, Person, RawAnswer, Stack
+from tests.suite.programs import attempt
+from tests.suite.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -227,3 +230,27 @@ def test_a_host_that_is_not_ours_is_refused_everywhere(stack: Stack, alice: Pers
         "message",
         "detail",
     }
+
+
+def test_a_long_address_is_answered(stack: Stack) -> None:
+    """The redirect to the log-in names it, longer still."""
+    for long in ("?" + "a" * 15_000, "?" + "%22" * 5_000, "admin/?" + '"' * 15_000, "code/user/1/?" + "&" * 15_000):
+        answer = stack.ask_raw(f"/{long}", headers=NAVIGATION)
+        assert answer.status == 302, answer
+        assert len(answer.headers["location"]) > 14_000
+
+
+def test_no_query_is_in_the_log_of_nginx(alice: Person) -> None:
+    """Neither of requests nor of errors: it may hold what opens a door."""
+    stack, word = alice.stack, "q" + secrets.token_hex(8)
+    stack.ask_raw(f"/?tkn={word}", headers=NAVIGATION)
+    stack.ask_raw(f"/static/no-such-file-{word[:8]}?tkn={word}")
+    stack.raw(f"POST /?tkn={word} HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\nConnection: close\r\n\r\n".encode())
+    marker = f"no-such-file-{word[:8]}"
+
+    def logged() -> str:
+        log = attempt("docker", "logs", "--tail", "400", stack.service("nginx"), within=20, together=True).stdout
+        return log if marker in log and "too large body" in log else ""
+
+    seen = eventually("nginx has logged the errors", logged, within=20)
+    assert word not in seen

@@ -101,7 +101,18 @@ def test_planted_cookies_before_the_real_one_do_not_lock_its_owner_out(
 
 @pytest.mark.parametrize(
     "origin",
-    ["http://evil.example", "null", "", "http://testserver.evil.example", "http://testserver:81", "testserver"],
+    [
+        "http://evil.example",
+        "null",
+        "",
+        "http://testserver.evil.example",
+        "http://testserver:81",
+        "testserver",
+        "https://testserver",
+        "ftp://testserver",
+        "http://user@testserver",
+        "http://testserver/",
+    ],
 )
 def test_a_page_of_another_origin_opens_no_websocket(running: Workspace, with_ticket: WithTicket, origin: str) -> None:
     client = with_ticket(running.user)
@@ -114,6 +125,9 @@ def test_our_own_pages_and_programs_open_websockets(running: Workspace, with_tic
     client = with_ticket(running.user)
     assert ask_gate(client, running.user_id, Origin="http://testserver", **WEBSOCKET).status_code == 204
     assert ask_gate(client, running.user_id, **WEBSOCKET).status_code == 204
+    behind_tls = {**WEBSOCKET, "Host": "testserver", "X-Forwarded-Proto": "https"}
+    assert ask_gate(client, running.user_id, Origin="https://testserver", **behind_tls).status_code == 204
+    assert ask_gate(client, running.user_id, Origin="http://testserver", **behind_tls).status_code == 401
 
 
 # --- the table: what a page navigation is ---

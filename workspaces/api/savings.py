@@ -10,7 +10,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from workspaces import conf, savings
+from workspaces import access, conf, savings
 from workspaces.api import serializers
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class AllSavingsView(APIView):
     )
     def get(self, request: Request) -> Response:
         """The same for all users together (whatever the filter) and for each of them, most saved first. For staff."""
-        if not request.user.is_staff:
+        if not access.may_see_all(request.user):
             raise Http404
         given = serializers.AllSavingsIn(data=request.query_params)
         given.is_valid(raise_exception=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rest_framework import serializers
 
@@ -61,7 +61,24 @@ class WorkspaceOut(serializers.Serializer[Any]):
     stages = Stage(many=True)
 
 
-class StopIn(serializers.Serializer[Any]):
+class _Input(serializers.Serializer[Any]):
+    """What a caller sends. A field that there is not is refused: a typing error must not look like success."""
+
+    also: ClassVar[frozenset[str]] = frozenset()  # read elsewhere
+    TOLD = 20
+
+    def to_internal_value(self, data: Any) -> Any:
+        found = super().to_internal_value(data)
+        unknown = sorted({str(name) for name in data} - set(self.fields) - self.also)
+        if unknown:
+            known = ", ".join(sorted({*self.fields, *self.also}))
+            raise serializers.ValidationError(
+                {name[:100]: [f"Unknown. There is: {known}."] for name in unknown[: self.TOLD]}
+            )
+        return found
+
+
+class StopIn(_Input):
     when = serializers.ChoiceField(
         choices=["now", "command_ends"],
         default="now",
@@ -69,7 +86,7 @@ class StopIn(serializers.Serializer[Any]):
     )
 
 
-class KeepIn(serializers.Serializer[Any]):
+class KeepIn(_Input):
     # A decimal, because a float may be NaN; of any length, because 1/3 of a minute is one.
     minutes = serializers.DecimalField(
         max_digits=None, decimal_places=None, min_value=0, max_value=1_000_000, coerce_to_string=False
@@ -80,7 +97,7 @@ class KeepIn(serializers.Serializer[Any]):
         return min(value, Decimal(conf.MAX_KEEP.total_seconds()) / 60)
 
 
-class TailIn(serializers.Serializer[Any]):
+class TailIn(_Input):
     tail = serializers.IntegerField(min_value=1, max_value=1000, default=200)
 
 
@@ -141,16 +158,16 @@ class UserNameField(serializers.CharField):
         return typed if self.max_length is not None and len(typed) > self.max_length else naming.user_name(typed)
 
 
-class CredentialsIn(serializers.Serializer[Any]):
+class CredentialsIn(_Input):
     username = UserNameField(max_length=150)
     password = serializers.CharField(max_length=1024, trim_whitespace=False)
 
 
-class RefreshIn(serializers.Serializer[Any]):
+class RefreshIn(_Input):
     refresh = serializers.CharField(max_length=8192)
 
 
-class TokenIn(serializers.Serializer[Any]):
+class TokenIn(_Input):
     token = serializers.CharField(max_length=8192)
 
 
@@ -165,9 +182,10 @@ class MeOut(serializers.Serializer[Any]):
     is_staff = serializers.BooleanField()
 
 
-class ListIn(serializers.Serializer[Any]):
+class ListIn(_Input):
     """Filters of the staff's list."""
 
+    also = frozenset({"cursor", "page_size"})
     state = serializers.ChoiceField(choices=[str(state) for state in State], required=False)
     username = UserNameField(max_length=150, required=False)
     idle_since = serializers.DateTimeField(required=False)
@@ -180,7 +198,7 @@ class ListIn(serializers.Serializer[Any]):
         return found
 
 
-class SavingsIn(serializers.Serializer[Any]):
+class SavingsIn(_Input):
     days = serializers.IntegerField(
         min_value=1,
         max_value=savings.MAX_DAYS,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import current_app
 from celery.exceptions import TimeoutError as CeleryTimeout
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, StreamingHttpResponse
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
@@ -187,12 +188,14 @@ class EventsView(APIView):
 
 
 class _StaffView(APIView):
-    """For everybody else there is no such thing: 404."""
+    """For whoever may not see them in the admin there is no such thing: 404. Who may see but not change: 403."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        if not request.user.is_staff:
+        if not access.may_see_all(request.user):
             raise Http404
+        if request.method == "POST" and not access.may_change_all(request.user):
+            raise PermissionDenied("You may see workspaces, but not start or stop them.")
 
     def user_named(self, user_id: int) -> Any:
         user = access.find_user_for_staff(user_id) if user_id < 2**63 else None

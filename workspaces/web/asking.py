@@ -74,8 +74,11 @@ def is_socket(request: HttpRequest) -> bool:
 
 
 def is_foreign_socket(request: HttpRequest) -> bool:
-    """Whether a page of another origin opens a WebSocket with the user's ticket: CORS does not guard those."""
+    """Whether a page of another origin opens a WebSocket with the user's ticket: CORS does not guard those.
+
+    The scheme counts: a page that came without TLS may be anybody's.
+    """
     if not is_socket(request):
         return False
     origin = request.headers.get("Origin")
-    return origin is not None and origin.partition("://")[2] != request.get_host()
+    return origin is not None and origin.lower() != f"{request.scheme}://{request.get_host()}".lower()

@@ -74,11 +74,11 @@ def _whose(request: HttpRequest) -> Any:
     me: Any = request.user
     text = request.GET.get("user", "")
     if not text:
-        return None if me.is_staff else me
+        return None if access.may_see_all(me) else me
     user_id = parse_user_id(text)
     if user_id == me.pk:
         return me
-    found = access.find_user_for_staff(user_id) if me.is_staff and user_id is not None else None
+    found = access.find_user_for_staff(user_id) if user_id is not None and access.may_see_all(me) else None
     if found is None:
         raise Http404
     return found
