@@ -1,4 +1,4 @@
-"""What every request is held to, and what every answer carries: its id (also in the log), and what a page may load."""
+"""What every answer carries: the request's id (also on every log line that it causes), and what a page may load."""
 
 from __future__ import annotations
 
@@ -8,19 +8,12 @@ from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from asgiref.sync import markcoroutinefunction
-from django.core.exceptions import FieldError
-from django.db import DataError, ProgrammingError
 from django.utils.decorators import sync_and_async_middleware
-
-from workspaces.web.pages import bad_request
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from django.http import HttpRequest, HttpResponseBase
-
-logger = structlog.get_logger(__name__)
 
 _ID = re.compile(r"[0-9a-f]{16,64}")
 
@@ -52,35 +45,6 @@ def request_context(get_response: Callable[[HttpRequest], Any]) -> Callable[[Htt
         return response
 
     return handle
-
-
-# What the database, or Django before it, says of an address of the admin's lists that no filter can mean.
-_UNMEANT = (DataError, ProgrammingError, FieldError, ValueError, TypeError, OverflowError, LookupError)
-
-
-class AdminAddresses:
-    """An address of a list in the admin that means nothing is a bad request, not an error of ours.
-
-    Django looks up whatever the address names, with whatever value: NUL, half a regular expression, a number that no
-    column holds. What it raises then says nothing about us; it is logged all the same.
-    """
-
-    sync_capable = async_capable = True
-
-    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
-        self._get_response = get_response
-        if iscoroutinefunction(get_response):
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> Any:
-        return self._get_response(request)
-
-    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
-        asked = request.method in {"GET", "HEAD"} and request.GET and request.path.startswith("/admin/")
-        if not asked or not isinstance(exception, _UNMEANT):
-            return None
-        logger.warning("admin_address_refused", path=request.path, error=type(exception).__name__)
-        return bad_request(request, exception)
 
 
 _POLICY = (

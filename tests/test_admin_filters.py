@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pytest
 from django.contrib import admin as site
 from django.contrib.admin.utils import get_fields_from_path
 
 from gunpowder.logging import OneLine
+from workspaces.admin import WorkspaceAdmin
 
 if TYPE_CHECKING:
     from django.test import Client
@@ -35,27 +38,102 @@ def names_of(label: str) -> list[str]:
     return [*OWN, *(field.lstrip("^=@") + lookup for field in sorted(fields) for lookup in LOOKUPS)]
 
 
+def shown(admin: Client, method: str, path: str, form: dict[str, Any] | None = None) -> str:
+    """Empty where that was answered as it should, else what came of it."""
+    answer = admin.post(path, form or {}) if method == "POST" else admin.get(path)
+    if answer.status_code in {200, 302, 400, 403, 404}:
+        return ""
+    problem = getattr(answer, "exc_info", None)
+    return f"{answer.status_code} {method} {path[:120]} {str(form)[:120]} {problem and problem[0].__name__}"
+
+
+@pytest.fixture
+def client_that_shows_errors(admin: Client) -> Client:
+    admin.raise_request_exception = False
+    return admin
+
+
 @pytest.mark.patient(300, "thousands of pages")
 @pytest.mark.parametrize("label", LISTS)
-def test_every_filter_of_every_list_takes_everything(admin: Client, running: Workspace, label: str) -> None:
-    admin.raise_request_exception = False
-    path = "/admin/" + label.replace(".", "/") + "/"
+def test_every_filter_of_every_list_takes_everything(
+    client_that_shows_errors: Client, running: Workspace, label: str
+) -> None:
+    admin, path = client_that_shows_errors, "/admin/" + label.replace(".", "/") + "/"
     assert admin.get(path).status_code == 200
+    queries = [f"{path}?{name}={value}" for name in names_of(label) for value in VALUES]
+    wrong = [shown(admin, "GET", query) for query in queries]
+    assert not any(wrong), "\n".join(filter(None, wrong))
+
+
+@pytest.mark.patient(300, "hundreds of pages")
+@pytest.mark.parametrize("label", LISTS)
+def test_every_page_and_form_behind_a_list_takes_everything(
+    client_that_shows_errors: Client, running: Workspace, label: str
+) -> None:
+    admin, path = client_that_shows_errors, "/admin/" + label.replace(".", "/") + "/"
+    [(model, found)] = [pair for pair in site.site._registry.items() if pair[0]._meta.label_lower == label]
+    fields = [field.name for field in model._meta.get_fields() if getattr(field, "editable", False)]
+    key = str(model._default_manager.values_list("pk", flat=True).first() or 1)
+    actions = [*(found.actions or ()), "delete_selected", "nonsense"]
     wrong = []
-    for name in names_of(label):
-        for value in VALUES:
-            answer = admin.get(f"{path}?{name}={value}")
-            if answer.status_code not in {200, 302, 400}:
-                wrong.append(f"{answer.status_code} {path}?{name}={value[:40]}")
-    assert wrong == []
+    for value in VALUES:
+        pages = [f"{path}{value}/{page}/" for page in ("change", "history", "delete")] + [f"{path}{value}/"]
+        pages += [f"{path}{key}/change/?_changelist_filters={value}", f"{path}add/?_to_field={value}&_popup={value}"]
+        pages += [f"{path}add/?{field}={value}" for field in fields]
+        wrong += [shown(admin, "GET", page) for page in pages]
+        plain = unquote(value, errors="surrogateescape").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        forms = [{"action": str(action), "_selected_action": plain} for action in actions]
+        forms += [{"action": str(action), "_selected_action": key, "select_across": plain} for action in actions]
+        wrong += [shown(admin, "POST", f"{path}?{names_of(label)[-1]}={value}", form) for form in forms]
+        for page in (f"{path}add/", f"{path}{key}/change/"):
+            wrong += [shown(admin, "POST", page, dict.fromkeys(fields, plain) | {"_save": "1"})]
+            wrong += [shown(admin, "POST", page, {field: plain, "_save": "1"}) for field in fields]
+    assert not any(wrong), "\n".join(filter(None, wrong))
 
 
-def test_a_refused_request_is_one_line_in_the_log(client: Client, caplog: Any) -> None:
-    with caplog.at_level(logging.WARNING):
+def test_a_query_that_means_nothing_is_left_out_in_words(admin: Client) -> None:
+    page = admin.get("/admin/auth/user/?username__regex=[", follow=True)
+    assert page.redirect_chain == [("/admin/auth/user/", 302)]
+    assert "so it was left out" in page.content.decode()
+
+
+def test_nul_is_a_bad_request_or_left_out(admin: Client) -> None:
+    assert admin.get("/admin/workspaces/workspace/?state=%00").headers["Location"] == "/admin/workspaces/workspace/"
+    assert admin.post("/admin/workspaces/workspace/?state=%00", {"action": "x"}).status_code == 400
+    assert admin.get("/admin/workspaces/workerbeat/%00/change/").status_code == 400
+    form = {"action": "start_selected", "_selected_action": "1\0"}
+    assert admin.post("/admin/workspaces/workspace/", form).status_code == 400
+
+
+def broken(*_: Any, **__: Any) -> Any:
+    raise ValueError("a fault of ours")
+
+
+def test_a_fault_of_ours_stays_one_whatever_the_address_says(
+    client_that_shows_errors: Client, running: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WorkspaceAdmin, "get_queryset", broken)
+    path = "/admin/workspaces/workspace/"
+    assert client_that_shows_errors.get(f"{path}?q=a", follow=True).status_code == 500
+
+
+def test_a_fault_of_ours_behind_a_form_stays_one(
+    client_that_shows_errors: Client, running: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workspaces.lifecycle.request_start", broken)
+    form = {"action": "start_selected", "_selected_action": running.pk}
+    assert client_that_shows_errors.post("/admin/workspaces/workspace/", form).status_code == 500
+
+
+def test_a_refused_request_is_one_line_in_the_log(client: Client) -> None:
+    [handler] = [found for found in logging.getLogger().handlers if any(isinstance(f, OneLine) for f in found.filters)]
+    assert isinstance(handler, logging.StreamHandler)
+    written = io.StringIO()
+    before = handler.setStream(written)
+    try:
         assert client.get("/", headers={"host": "evil.example" + "x" * 3000}).status_code == 400
-    [record] = [record for record in caplog.records if record.name.startswith("django.security")]
-    assert OneLine().filter(record)
-    assert record.exc_info is None
-    assert record.exc_text is None
-    assert len(record.getMessage()) <= OneLine.LONGEST
-    assert "evil.example" in record.getMessage()
+    finally:
+        handler.setStream(before)
+    [line] = [line for line in written.getvalue().splitlines() if "evil.example" in line]
+    assert "Traceback" not in written.getvalue()
+    assert len(line) <= OneLine.LONGEST + 300  # with its time, its logger and the request's id

@@ -40,10 +40,10 @@ def all_workspaces() -> WorkspaceQuerySet:
 
 
 def may_see_all(user: Any) -> bool:
-    """Whether this member of staff may see everybody's workspaces: the right that the admin asks for, too."""
-    return bool(user.is_staff and user.has_perm("workspaces.view_workspace"))
+    """Whether this member of staff may see everybody's workspaces: as in the admin, who may change may also see."""
+    return bool(user.is_staff and (user.has_perm("workspaces.view_workspace") or may_change_all(user)))
 
 
 def may_change_all(user: Any) -> bool:
     """Whether this member of staff may start and stop them."""
-    return bool(may_see_all(user) and user.has_perm("workspaces.change_workspace"))
+    return bool(user.is_staff and user.has_perm("workspaces.change_workspace"))

@@ -55,7 +55,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "gunpowder.middleware.AdminAddresses",
+    "gunpowder.admin_requests.AdminRequests",
 ]
 
 TEMPLATES = [

@@ -79,9 +79,31 @@ def test_staff_who_may_only_look_do_not_start_or_stop(clerk: Any, running: Works
     assert running.state == "running"
 
 
-def test_staff_with_both_rights_stop_it(clerk: Any, running: Workspace) -> None:
-    client = may(clerk, "view_workspace", "change_workspace")
+@pytest.mark.parametrize("rights", [("view_workspace", "change_workspace"), ("change_workspace",)])
+def test_staff_with_the_right_to_change_see_and_stop_it(
+    clerk: Any, running: Workspace, rights: tuple[str, ...]
+) -> None:
+    client = may(clerk, *rights)
+    assert client.get("/admin/workspaces/workspace/").status_code == 200  # the admin says the same
+    assert ids(client.get(BASE)) == [running.user_id]
     assert client.post(f"{BASE}/{running.user_id}/stop").status_code == 202
+
+
+def test_the_rights_of_one_who_is_no_staff_count_for_nothing(make_user: Callable[..., Any], running: Workspace) -> None:
+    client = may(make_user("former"), "view_workspace", "change_workspace")
+    assert_error(client.get(BASE), 404, "not_found")
+    assert_error(client.post(f"{BASE}/{running.user_id}/stop"), 404, "not_found")
+
+
+def test_only_who_may_see_all_savings_is_led_to_them(clerk: Any, running: Workspace) -> None:
+    for rights, led in (((), False), (("view_workspace",), True)):
+        page = may(clerk, *rights).get(f"/savings?user={clerk.pk}").content.decode()
+        assert ("All users" in page) is led
+
+
+def test_staff_stop_a_workspace_when_its_command_ends(staff_api: APIClient, running: Workspace) -> None:
+    answer = staff_api.post(f"{BASE}/{running.user_id}/stop", {"when": "command_ends"})
+    assert (answer.status_code, answer.json()["state"], answer.json()["stop_when_done"]) == (202, "running", True)
 
 
 @pytest.mark.parametrize("user_id", ["0", "999999", "9223372036854775807", "9223372036854775808", "9" * 400])

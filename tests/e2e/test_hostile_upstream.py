@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import pytest
 
 from tests.e2e.stack import ASSET, NAVIGATION, SESSION, TICKET, Person, Stack
 from tests.e2e.usurping import usurp
+from tests.suite.programs import attempt
 from tests.suite.waiting import eventually
 
 if TYPE_CHECKING:
@@ -287,6 +289,22 @@ def test_what_is_one_users_stays_in_their_own_browser(mallory: Person, said: str
     answer = mallory.editor(f"answer?{httpx.QueryParams({'Cache-Control': said} if said else {})}")
     assert answer.text == "from the container"
     assert answer.headers.get_list("cache-control") == [CACHING[said]]
+
+
+def test_what_nginx_logs_of_a_refused_answer_has_no_query(mallory: Person) -> None:
+    word = "q" + secrets.token_hex(8)
+    answer = mallory.editor(f"answer?{httpx.QueryParams({'folder': word, 'ETag': chr(1)})}")
+    assert answer.status_code == 503
+
+    def logged() -> str:
+        log = attempt(
+            "docker", "logs", "--tail", "200", mallory.stack.service("nginx"), within=20, together=True
+        ).stdout
+        return "\n".join(line for line in log.splitlines() if "/answer?..." in line)
+
+    seen = eventually("nginx has logged the refusal", logged, within=20)
+    assert "upstream: " in seen
+    assert word not in seen
 
 
 @pytest.mark.parametrize(

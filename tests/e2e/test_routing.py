@@ -232,21 +232,42 @@ def test_a_host_that_is_not_ours_is_refused_everywhere(stack: Stack, alice: Pers
     }
 
 
-def test_a_long_address_is_answered(stack: Stack) -> None:
-    """The redirect to the log-in names it, longer still."""
-    for long in ("?" + "a" * 15_000, "?" + "%22" * 5_000, "admin/?" + '"' * 15_000, "code/user/1/?" + "&" * 15_000):
-        answer = stack.ask_raw(f"/{long}", headers=NAVIGATION)
-        assert answer.status == 302, answer
-        assert len(answer.headers["location"]) > 14_000
+LONG = {
+    "as it is": "/?" + "a" * 15_000,
+    "longer when it is repeated": "/?" + "%22" * 5_000,
+    "in the admin": "/admin/?" + '"' * 15_000,
+    "for a page without its slash": "/admin/auth/user?" + "a" * 15_000,
+    "of an editor": "/code/user/1/?" + "&" * 15_000,
+    "of an editor, as long as is repeated": "/code/user/1/?" + "&" * 2_000,
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_a_long_address_is_answered(stack: Stack, kind: str) -> None:
+    """By a redirect, which repeats it and is longer still, or by a page that says that it cannot be meant."""
+    answer = stack.ask_raw(LONG[kind], headers=NAVIGATION)
+    if answer.status == 400:
+        assert b"This request was not understood" in answer.body
+    else:
+        assert answer.status in {301, 302}, answer
+
+
+def test_after_the_log_in_an_editor_gets_its_query_back(stack: Stack) -> None:
+    there = stack.ask_raw("/code/user/1/?folder=/a%20b&x=" + "y" * 1_500, headers=NAVIGATION).headers["location"]
+    assert there.startswith("/login?next=/code/user/1/%3Ffolder%3D/a%2520b%26x%3Dyyy")
+    beyond = stack.ask_raw("/code/user/1/?" + "y" * 2_100, headers=NAVIGATION).headers["location"]
+    assert beyond == "/login?next=/code/user/1/"
 
 
 def test_no_query_is_in_the_log_of_nginx(alice: Person) -> None:
-    """Neither of requests nor of errors: it may hold what opens a door."""
+    """Neither of requests nor of errors, with whatever stands around it: it may hold what opens a door."""
     stack, word = alice.stack, "q" + secrets.token_hex(8)
-    stack.ask_raw(f"/?tkn={word}", headers=NAVIGATION)
-    stack.ask_raw(f"/static/no-such-file-{word[:8]}?tkn={word}")
-    stack.raw(f"POST /?tkn={word} HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\nConnection: close\r\n\r\n".encode())
     marker = f"no-such-file-{word[:8]}"
+    stack.ask_raw(f"/?tkn={word}", headers=NAVIGATION)
+    stack.ask_raw(f'/static/{marker}?a="b"&tkn={word}', headers={"Referer": f'{stack.url}/login?a="b"&next={word}'})
+    for query in (f"tkn={word}", f'"?tkn={word}', f"\u00ff?tkn={word}"):
+        large = f"POST /?{query} HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\nConnection: close\r\n\r\n"
+        stack.raw(large.encode("latin-1"))
 
     def logged() -> str:
         log = attempt("docker", "logs", "--tail", "400", stack.service("nginx"), within=20, together=True).stdout
@@ -254,3 +275,4 @@ def test_no_query_is_in_the_log_of_nginx(alice: Person) -> None:
 
     seen = eventually("nginx has logged the errors", logged, within=20)
     assert word not in seen
+    assert f'"GET /static/{marker}?...", host:' in seen

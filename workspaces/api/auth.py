@@ -17,6 +17,7 @@ from workspaces import families
 from workspaces.api import serializers
 from workspaces.api.authentication import UNREADABLE, BearerAuthentication, user_id_of
 from workspaces.api.errors import error_body
+from workspaces.api.reading import read
 from workspaces.api.throttles import LoginThrottle
 from workspaces.cookies import clear_ticket
 
@@ -64,11 +65,10 @@ class TokenView(_Open):
     )
     def post(self, request: Request) -> Response:
         """Log in: an access token for minutes, a refresh token for days."""
-        given = serializers.CredentialsIn(data=request.data)
-        given.is_valid(raise_exception=True)
-        if "\x00" in given.validated_data["username"] + given.validated_data["password"]:
+        given = read(serializers.CredentialsIn, request)
+        if "\x00" in given["username"] + given["password"]:
             raise AuthenticationFailed("The username or the password is wrong.", code="wrong_credentials")
-        user = authenticate(request, **given.validated_data)
+        user = authenticate(request, **given)
         if user is None:
             raise AuthenticationFailed("The username or the password is wrong.", code="wrong_credentials")
         refresh = RefreshToken.for_user(user)
@@ -86,9 +86,8 @@ class RefreshView(_Open):
     )
     def post(self, request: Request) -> Response:
         """Exchange a refresh token for a new pair. The old one is dead; whoever uses it again ends the log-in."""
-        given = serializers.RefreshIn(data=request.data)
-        given.is_valid(raise_exception=True)
-        refresh, now = _parse(RefreshToken, given.validated_data["refresh"]), timezone.now()
+        given = read(serializers.RefreshIn, request)
+        refresh, now = _parse(RefreshToken, given["refresh"]), timezone.now()
         login, old = refresh.get("login"), refresh["jti"]
         # Before anything about the user: a copy is a copy while they are disabled, too.
         if families.end_if_used(login, jti=old, now=now):
@@ -111,9 +110,8 @@ class VerifyView(_Open):
     )
     def post(self, request: Request) -> Response:
         """Say whether a token, of either kind, still opens anything."""
-        given = serializers.TokenIn(data=request.data)
-        given.is_valid(raise_exception=True)
-        token = _parse(UntypedToken, given.validated_data["token"])
+        given = read(serializers.TokenIn, request)
+        token = _parse(UntypedToken, given["token"])
         _active_user(token)
         if token.get("token_type") == RefreshToken.token_type and not families.is_newest(
             token.get("login"), jti=token.get("jti"), now=timezone.now()
@@ -129,9 +127,8 @@ class LogoutView(_Open):
     )
     def post(self, request: Request) -> Response:
         """End this log-in: all its tokens and its editor sessions. Any refresh token of it does, also an old one."""
-        given = serializers.RefreshIn(data=request.data)
-        given.is_valid(raise_exception=True)
-        refresh = _parse(RefreshToken, given.validated_data["refresh"])
+        given = read(serializers.RefreshIn, request)
+        refresh = _parse(RefreshToken, given["refresh"])
         response = Response(status=204)
         if not families.end(refresh.get("login"), now=timezone.now()):
             # An answer rather than an exception, so that it takes the editor's cookie away as well.

@@ -12,6 +12,7 @@ from rest_framework.views import APIView
 
 from workspaces import access, conf, savings
 from workspaces.api import serializers
+from workspaces.api.reading import read
 
 if TYPE_CHECKING:
     from rest_framework.request import Request
@@ -24,10 +25,9 @@ class SavingsView(APIView):
     )
     def get(self, request: Request) -> Response:
         """Hours that the own container ran, and that it did not because it was stopped when unused; per UTC day."""
-        given = serializers.SavingsIn(data=request.query_params)
-        given.is_valid(raise_exception=True)
+        given = read(serializers.SavingsIn, request)
         user: Any = request.user
-        return Response(_represent(_report(days=given.validated_data["days"], user_id=user.pk)))
+        return Response(_represent(_report(days=given["days"], user_id=user.pk)))
 
 
 class AllSavingsView(APIView):
@@ -44,11 +44,10 @@ class AllSavingsView(APIView):
         """The same for all users together (whatever the filter) and for each of them, most saved first. For staff."""
         if not access.may_see_all(request.user):
             raise Http404
-        given = serializers.AllSavingsIn(data=request.query_params)
-        given.is_valid(raise_exception=True)
-        report = _report(days=given.validated_data["days"])
-        users = report.users_named(given.validated_data["username"])
-        shown = users[: given.validated_data["limit"]]
+        given = read(serializers.AllSavingsIn, request)
+        report = _report(days=given["days"])
+        users = report.users_named(given["username"])
+        shown = users[: given["limit"]]
         return Response(
             {
                 **_represent(report),

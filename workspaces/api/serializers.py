@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 from rest_framework import serializers
 
 from workspaces import conf, naming, savings
 from workspaces.admission import Waits
+from workspaces.api.reading import Input
 from workspaces.models import Transition
 from workspaces.states import SENTENCES, Reason, State
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 
 class Error(serializers.Serializer[Any]):
@@ -61,24 +59,7 @@ class WorkspaceOut(serializers.Serializer[Any]):
     stages = Stage(many=True)
 
 
-class _Input(serializers.Serializer[Any]):
-    """What a caller sends. A field that there is not is refused: a typing error must not look like success."""
-
-    also: ClassVar[frozenset[str]] = frozenset()  # read elsewhere
-    TOLD = 20
-
-    def to_internal_value(self, data: Any) -> Any:
-        found = super().to_internal_value(data)
-        unknown = sorted({str(name) for name in data} - set(self.fields) - self.also)
-        if unknown:
-            known = ", ".join(sorted({*self.fields, *self.also}))
-            raise serializers.ValidationError(
-                {name[:100]: [f"Unknown. There is: {known}."] for name in unknown[: self.TOLD]}
-            )
-        return found
-
-
-class StopIn(_Input):
+class StopIn(Input):
     when = serializers.ChoiceField(
         choices=["now", "command_ends"],
         default="now",
@@ -86,7 +67,7 @@ class StopIn(_Input):
     )
 
 
-class KeepIn(_Input):
+class KeepIn(Input):
     # A decimal, because a float may be NaN; of any length, because 1/3 of a minute is one.
     minutes = serializers.DecimalField(
         max_digits=None, decimal_places=None, min_value=0, max_value=1_000_000, coerce_to_string=False
@@ -97,7 +78,7 @@ class KeepIn(_Input):
         return min(value, Decimal(conf.MAX_KEEP.total_seconds()) / 60)
 
 
-class TailIn(_Input):
+class TailIn(Input):
     tail = serializers.IntegerField(min_value=1, max_value=1000, default=200)
 
 
@@ -158,16 +139,16 @@ class UserNameField(serializers.CharField):
         return typed if self.max_length is not None and len(typed) > self.max_length else naming.user_name(typed)
 
 
-class CredentialsIn(_Input):
+class CredentialsIn(Input):
     username = UserNameField(max_length=150)
     password = serializers.CharField(max_length=1024, trim_whitespace=False)
 
 
-class RefreshIn(_Input):
+class RefreshIn(Input):
     refresh = serializers.CharField(max_length=8192)
 
 
-class TokenIn(_Input):
+class TokenIn(Input):
     token = serializers.CharField(max_length=8192)
 
 
@@ -182,7 +163,7 @@ class MeOut(serializers.Serializer[Any]):
     is_staff = serializers.BooleanField()
 
 
-class ListIn(_Input):
+class ListIn(Input):
     """Filters of the staff's list."""
 
     also = frozenset({"cursor", "page_size"})
@@ -193,12 +174,14 @@ class ListIn(_Input):
         choices=["-changed_at", "changed_at", "user_id", "-user_id"], required=False, default="-changed_at"
     )
 
-    def since(self) -> datetime | None:
-        found: datetime | None = self.validated_data.get("idle_since")
-        return found
+
+class PageIn(Input):
+    """Where a list goes on; read by the paginator."""
+
+    also = frozenset({"cursor", "page_size"})
 
 
-class SavingsIn(_Input):
+class SavingsIn(Input):
     days = serializers.IntegerField(
         min_value=1,
         max_value=savings.MAX_DAYS,

@@ -19,6 +19,7 @@ from workspaces import access, conf, lifecycle, ticket
 from workspaces.admission import Queue
 from workspaces.api import serializers
 from workspaces.api.pagination import LatestChangeFirst, NewestFirst
+from workspaces.api.reading import Nothing, read
 from workspaces.api.representation import represent
 from workspaces.cookies import login_of, set_ticket
 from workspaces.dispatch import UNSENDABLE
@@ -44,6 +45,13 @@ def _answer(workspace: Workspace, *, settled: State) -> Response:
     return Response(represent(workspace), status=200 if workspace.state == settled else 202)
 
 
+def _stop(workspace: Workspace, request: Request, *, reason: Reason) -> Response:
+    """Stop it, now or when its command ends, as the call says."""
+    if read(serializers.StopIn, request)["when"] == "command_ends":
+        return Response(represent(lifecycle.request_stop_when_done(workspace, now=timezone.now())), status=202)
+    return _answer(lifecycle.request_stop(workspace, actor=request.user, reason=reason), settled=State.STOPPED)
+
+
 class _Intent(APIView):
     """A call that changes nothing is never throttled; what it may cause is limited in the lifecycle."""
 
@@ -54,6 +62,7 @@ class StartView(_Intent):
     @extend_schema(request=None, responses=QUEUED)
     def post(self, request: Request) -> Response:
         """Start the own workspace. Idempotent; also sets the cookie that opens the editor."""
+        read(Nothing, request)
         user: Any = request.user
         workspace = lifecycle.request_start(user, actor=user, starts_per_minute=conf.env().starts_per_minute)
         response = _answer(workspace, settled=State.RUNNING)
@@ -73,19 +82,14 @@ class StopView(_Intent):
     @extend_schema(request=serializers.StopIn, responses={**QUEUED, 400: serializers.Error, 409: serializers.Error})
     def post(self, request: Request) -> Response:
         """Stop the own workspace, now or when its command ends; now wins over a start in progress."""
-        given = serializers.StopIn(data=request.data or {})
-        given.is_valid(raise_exception=True)
-        workspace = access.get_workspace_for(request.user)
-        if given.validated_data["when"] == "command_ends":
-            return Response(represent(lifecycle.request_stop_when_done(workspace, now=timezone.now())), status=202)
-        workspace = lifecycle.request_stop(workspace, actor=request.user)
-        return _answer(workspace, settled=State.STOPPED)
+        return _stop(access.get_workspace_for(request.user), request, reason=Reason.USER)
 
 
 class RestartView(_Intent):
     @extend_schema(request=None, responses={**QUEUED, 202: serializers.WorkspaceOut})
     def post(self, request: Request) -> Response:
         """Stop and start again; a stopped workspace is just started."""
+        read(Nothing, request)
         user: Any = request.user
         workspace = lifecycle.request_restart(user, actor=user, starts_per_minute=conf.env().starts_per_minute)
         return Response(represent(workspace), status=202)
@@ -95,10 +99,9 @@ class KeepView(APIView):
     @extend_schema(request=serializers.KeepIn, responses={**WORKSPACE, 400: serializers.Error, 409: serializers.Error})
     def post(self, request: Request) -> Response:
         """Do not stop the own workspace for idleness before then; never past its maximum lifetime."""
-        given = serializers.KeepIn(data=request.data)
-        given.is_valid(raise_exception=True)
+        given = read(serializers.KeepIn, request)
         workspace = access.get_workspace_for(request.user)
-        kept = lifecycle.request_keep(workspace, minutes=float(given.validated_data["minutes"]), now=timezone.now())
+        kept = lifecycle.request_keep(workspace, minutes=float(given["minutes"]), now=timezone.now())
         return Response(represent(kept))
 
 
@@ -114,12 +117,11 @@ class LogsView(APIView):
     )
     def get(self, request: Request) -> Response:
         """The last lines that the own container wrote."""
-        given = serializers.TailIn(data=request.query_params)
-        given.is_valid(raise_exception=True)
+        given = read(serializers.TailIn, request)
         workspace = access.get_workspace_for(request.user)
         if not workspace.is_saved:
             return Response({"lines": []})
-        return Response({"lines": read_logs(workspace, tail=given.validated_data["tail"])})
+        return Response({"lines": read_logs(workspace, tail=given["tail"])})
 
 
 def read_logs(workspace: Workspace, *, tail: int) -> list[str]:
@@ -158,6 +160,7 @@ class HistoryView(APIView):
     )
     def get(self, request: Request) -> Response:
         """Every change of the own workspace's state, newest first."""
+        read(serializers.PageIn, request)
         user: Any = request.user
         rows = Transition.objects.filter(workspace__user_id=user.pk).select_related("actor")
         pages = NewestFirst()
@@ -211,17 +214,16 @@ class WorkspaceListView(_StaffView):
     )
     def get(self, request: Request) -> Response:
         """Every workspace, latest change first; filter by state, username, idle_since; order by change or user."""
-        given = serializers.ListIn(data=request.query_params)
-        given.is_valid(raise_exception=True)
+        given = read(serializers.ListIn, request)
         rows = access.all_workspaces()
-        if "state" in given.validated_data:
-            rows = rows.filter(state=given.validated_data["state"])
-        if "username" in given.validated_data:
-            rows = rows.filter(user__username=given.validated_data["username"])
-        if (since := given.since()) is not None:
+        if "state" in given:
+            rows = rows.filter(state=given["state"])
+        if "username" in given:
+            rows = rows.filter(user__username=given["username"])
+        if (since := given.get("idle_since")) is not None:
             rows = rows.idle_since(since).order_by()
         pages = LatestChangeFirst()
-        pages.ordering = (given.validated_data["ordering"], "-pk")
+        pages.ordering = (given["ordering"], "-pk")
         page = pages.paginate_queryset(rows, request, view=self)
         queue = Queue()
         return pages.get_paginated_response([represent(row, queue=queue) for row in page or []])
@@ -240,22 +242,24 @@ class WorkspaceStartView(_StaffView):
     def post(self, request: Request, user_id: int) -> Response:
         """Start a user's workspace; sets no ticket: staff do not enter other people's editors."""
         user = self.user_named(user_id)
+        read(Nothing, request)
         workspace = lifecycle.request_start(user, actor=request.user, reason=Reason.STAFF)
         return _answer(workspace, settled=State.RUNNING)
 
 
 class WorkspaceStopView(_StaffView):
-    @extend_schema(request=None, responses=QUEUED)
+    @extend_schema(request=serializers.StopIn, responses={**QUEUED, 400: serializers.Error, 409: serializers.Error})
     def post(self, request: Request, user_id: int) -> Response:
-        """Stop a user's workspace."""
+        """Stop a user's workspace, now or when its command ends."""
         workspace = access.get_workspace_for(self.user_named(user_id))
-        stopped = lifecycle.request_stop(workspace, actor=request.user, reason=Reason.STAFF)
-        return _answer(stopped, settled=State.STOPPED)
+        return _stop(workspace, request, reason=Reason.STAFF)
 
 
 class WorkspaceRestartView(_StaffView):
     @extend_schema(request=None, responses=QUEUED)
     def post(self, request: Request, user_id: int) -> Response:
         """Restart a user's workspace."""
-        workspace = lifecycle.request_restart(self.user_named(user_id), actor=request.user, reason=Reason.STAFF)
+        user = self.user_named(user_id)
+        read(Nothing, request)
+        workspace = lifecycle.request_restart(user, actor=request.user, reason=Reason.STAFF)
         return Response(represent(workspace), status=202)

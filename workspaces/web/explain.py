@@ -12,6 +12,7 @@ from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.http import MAX_URL_LENGTH
 
 from workspaces import conf, dispatch, lifecycle
 from workspaces.api.errors import error_response
@@ -70,8 +71,12 @@ def _original_uri(request: HttpRequest) -> str:
 
 
 def _to_login(request: HttpRequest) -> HttpResponse:
+    """And back afterwards: without its query where no log-in of Django's would follow an address so long."""
+    back = _original_uri(request)
+    if len(back) > MAX_URL_LENGTH:
+        back = back.partition("?")[0][:MAX_URL_LENGTH]
     # Header bytes arrive decoded as Latin-1; encoding them back keeps what the browser sent.
-    query = urlencode({"next": _original_uri(request)}, safe="/", encoding="latin-1", errors="replace")
+    query = urlencode({"next": back}, safe="/", encoding="latin-1", errors="replace")
     return HttpResponseRedirect(f"{reverse('login')}?{query}")
 
 

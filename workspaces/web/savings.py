@@ -100,6 +100,7 @@ def page(request: HttpRequest) -> HttpResponse:
         "days": asked.days,
         "user_id": asked.user_id,
         "everybody": asked.user is None,
+        "may_see_all": access.may_see_all(request.user),
         "ranges": RANGES,
         "any": bool(report.total),
         "chart": _chart(report),

@@ -1,0 +1,101 @@
+"""Requests to the admin that mean nothing are bad requests, not errors of ours."""
+
+from __future__ import annotations
+
+from inspect import iscoroutinefunction
+from traceback import walk_tb
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from asgiref.sync import markcoroutinefunction
+from celery.schedules import ParseException
+from django.conf import settings
+from django.contrib import messages
+from django.core.exceptions import FieldError, SuspiciousOperation
+from django.db import DataError, ProgrammingError
+from django.http import HttpResponseRedirect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from django.http import HttpRequest, HttpResponse, QueryDict
+
+logger = structlog.get_logger(__name__)
+
+# What comes of looking up, or of showing in a form, a value that is none: half a regular expression, a range without an
+# end, a year beyond all calendars, a date that is a word.
+_MEANINGLESS = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    FieldError,
+    DataError,
+    ProgrammingError,
+    ParseException,
+)
+
+
+class AdminRequests:
+    """Django's admin looks up whatever an address or a form names, with whatever value, and trips over some of it.
+
+    What holds NUL, which no text of ours does, is refused before. A page that its query made fail is opened without it:
+    if it fails then as well, the fault is ours and is told as such. A form is a bad one where no code of ours had a
+    part in what went wrong. In either case the whole traceback is in the log.
+    """
+
+    sync_capable = async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self._get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        return self._get_response(request)
+
+    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
+        """Answer for what holds NUL. Raises SuspiciousOperation, which is answered 400, where it is no query."""
+        del view, args, kwargs
+        if not _is_admins(request):
+            return None
+        in_query = any("\x00" in text for text in _texts(request.GET))
+        if in_query and request.method in {"GET", "HEAD"}:
+            return _without_query(request)
+        if in_query or any("\x00" in text for text in (request.path, *_texts(request.POST))):
+            raise SuspiciousOperation("a request to the admin holds NUL")
+        return None
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """Answer for what the request itself brought about. Raises SuspiciousOperation for a form."""
+        if not _is_admins(request) or not isinstance(exception, _MEANINGLESS):
+            return None
+        if request.method == "POST" and not _ours_had_a_part(exception):
+            logger.warning("admin_form_refused", path=request.path, exc_info=exception)
+            raise SuspiciousOperation("a form of the admin cannot be read") from exception
+        if request.method in {"GET", "HEAD"} and request.GET:
+            logger.warning("admin_query_left_out", path=request.path, exc_info=exception)
+            return _without_query(request)
+        return None
+
+
+def _without_query(request: HttpRequest) -> HttpResponse:
+    messages.warning(request, "What followed the ? in the address means nothing here, so it was left out.")
+    return HttpResponseRedirect(request.path)
+
+
+def _is_admins(request: HttpRequest) -> bool:
+    return request.path.startswith("/admin/")
+
+
+def _texts(form: QueryDict) -> Iterator[str]:
+    for name, values in form.lists():
+        yield name
+        yield from values
+
+
+def _ours_had_a_part(exception: Exception) -> bool:
+    files = (frame.f_code.co_filename for frame, _ in walk_tb(exception.__traceback__))
+    own = tuple(f"{settings.BASE_DIR / package}/" for package in ("gunpowder", "workspaces"))
+    return any(file.startswith(own) for file in files)
