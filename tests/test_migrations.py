@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import connection
+from django.contrib.auth.models import Permission
+from django.contrib.contenttypes.models import ContentType
+from django.core.management import call_command
+from django.db import connection, transaction
 from django.db.migrations.executor import MigrationExecutor
+
+from tests.suite.waiting import together
+from workspaces import old_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,31 +54,68 @@ def old_app() -> Iterator[None]:
     go(AFTER)
 
 
-def remember(user: Any) -> None:
+def log_in_as_before(user: Any) -> None:
     (row,) = sql(
         "INSERT INTO token_blacklist_outstandingtoken (token, user_id) VALUES (%s, %s) RETURNING id", "eyJ...", user.pk
     )
     sql("INSERT INTO token_blacklist_blacklistedtoken (token_id) VALUES (%s)", row[0])
 
 
-@pytest.mark.usefixtures("old_app")
-def test_tokens_that_were_stored_are_gone_and_the_release_before_can_go_on_writing_them() -> None:
-    user = get_user_model().objects.create_user("anna")
-    remember(user)
-    apps = go(AFTER)
-    assert sql("SELECT count(*) FROM token_blacklist_outstandingtoken") == [(0,)]
-    assert sql("SELECT count(*) FROM token_blacklist_blacklistedtoken") == [(0,)]
-    assert sql("SELECT count(*) FROM workspaces_endedlogin") == [(0,)]
-    assert not apps.get_model("workspaces", "TokenFamily").objects.exists()
-    # While this release comes up, or after it was taken back.
-    remember(user)
-    get_user_model().objects.filter(pk=user.pk).delete()  # which a row of the old app does not hold up
-    assert sql("SELECT count(*) FROM auth_user WHERE id = %s", user.pk) == [(0,)]
+def kept() -> list[int]:
+    """How many tokens, and how many that were used."""
+    return [sql(f"SELECT count(*) FROM {table}")[0][0] for table in reversed(old_tokens.TABLES)]  # noqa: S608
 
 
 @pytest.mark.usefixtures("old_app")
-def test_the_way_back_and_forth_again_is_open() -> None:
+def test_tokens_that_were_stored_are_forgotten_each_time() -> None:
+    users = [get_user_model().objects.create_user(name) for name in ("anna", "ben")]
+    kind = ContentType.objects.create(app_label="token_blacklist", model="outstandingtoken")
+    right = Permission.objects.create(content_type=kind, codename="view_outstandingtoken", name="Can view them")
+    users[0].user_permissions.add(right)
+    log_in_as_before(users[0])
     go(AFTER)
+    for user in users:
+        call_command("migrate", verbosity=0)
+        assert kept() == [0, 0]
+        # The release before goes on while this one comes up, or is there again after this one was taken back.
+        log_in_as_before(user)
+        assert kept() == [1, 1]
+        user.delete()  # which such a row does not hold up
+    assert not get_user_model().objects.filter(username__in=["anna", "ben"]).exists()
+    assert not Permission.objects.filter(codename="view_outstandingtoken").exists()
+    call_command("migrate", verbosity=0)
+    assert kept() == [0, 0]
+
+
+@pytest.mark.usefixtures("old_app")
+def test_while_somebody_holds_users_nothing_waits_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    user = get_user_model().objects.create_user("anna")
+    log_in_as_before(user)
+    monkeypatch.setattr(old_tokens, "LOCK_SECONDS", 0.2)
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            list(get_user_model().objects.all())
+            held.set()
+            assert over.wait(20)
+
+    def forget() -> list[int]:
+        assert held.wait(20)
+        old_tokens.forget()
+        over.set()
+        return kept()
+
+    _, found = together(hold, forget, within=30)
+    assert found == [1, 1]
+    old_tokens.forget()
+    assert kept() == [0, 0]
+
+
+@pytest.mark.usefixtures("old_app")
+def test_the_release_before_finds_its_tables() -> None:
+    go(AFTER)
+    assert sql("SELECT count(*) FROM workspaces_endedlogin") == [(0,)]
     go(BEFORE)
     go(AFTER)
     assert sql("SELECT count(*) FROM workspaces_tokenfamily") == [(0,)]

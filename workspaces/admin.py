@@ -6,6 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin, messages
+from django.contrib.auth import get_user_model
+from django.contrib.auth.admin import UserAdmin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -247,6 +249,14 @@ def _shown(decision: dict[str, Any] | None) -> str:
     if not decision:
         return "none yet"
     return format_html("<p>{}</p><pre>{}</pre>", decision.get("sentence", ""), json.dumps(decision, indent=2))
+
+
+class NamedUserAdmin(_FindsNames, UserAdmin):  # type: ignore[type-arg]
+    """Django's own; what it finds is also what the fields for a user offer."""
+
+
+admin.site.unregister(get_user_model())
+admin.site.register(get_user_model(), NamedUserAdmin)
 
 
 @admin.register(UserLimits)

@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class WorkspacesConfig(AppConfig):
@@ -6,4 +7,6 @@ class WorkspacesConfig(AppConfig):
     verbose_name = "Workspaces"
 
     def ready(self) -> None:
-        from workspaces import checks, groups  # noqa: F401 - registers the system checks, and what follows from groups
+        from workspaces import checks, groups, old_tokens  # noqa: F401 - the first two register what they have
+
+        post_migrate.connect(old_tokens.forget, sender=self)

@@ -19,6 +19,7 @@ from workspaces import ticket
 from workspaces.models import FAMILY_PREFIX, TokenFamily
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
 # However often it is refreshed, after this a program logs in again.
@@ -60,15 +61,7 @@ def is_newest(login: object, *, jti: object, now: datetime) -> bool:
 
 def end_if_used(login: object, *, jti: object, now: datetime) -> bool:
     """End the log-in if the refresh token with this id is not its newest, so was exchanged before."""
-    name = _named(login)
-    if name is None:
-        return False
-    with transaction.atomic():
-        family = _living(now).select_for_update().filter(login=name).first()
-        if family is None or secrets.compare_digest(family.newest, _mark(jti)):
-            return False
-        _end(family, now=now)
-    return True
+    return _change(login, lambda family: not secrets.compare_digest(family.newest, _mark(jti)), now=now)
 
 
 def exchange(login: object, *, old: object, new: str, now: datetime) -> TokenFamily | None:
@@ -77,31 +70,38 @@ def exchange(login: object, *, old: object, new: str, now: datetime) -> TokenFam
     It ends here where `old` is not the newest, so was used before. Of several at once one wins, and the others end
     what it won.
     """
-    name = _named(login)
-    if name is None:
-        return None
-    with transaction.atomic():
-        family: TokenFamily | None = _living(now).select_for_update().filter(login=name).first()
-        if family is None:
-            return None
-        if secrets.compare_digest(family.newest, _mark(old)):
-            family.newest = _mark(new)
-            family.save(update_fields=["newest"])
-            return family
-        _end(family, now=now)
-    return None
+    won: list[TokenFamily] = []
+
+    def lost(family: TokenFamily) -> bool:
+        if not secrets.compare_digest(family.newest, _mark(old)):
+            return True
+        family.newest = _mark(new)
+        family.save(update_fields=["newest"])
+        won.append(family)
+        return False
+
+    _change(login, lost, now=now)
+    return won[0] if won else None
 
 
 def end(login: object, *, now: datetime) -> bool:
     """Log out: no token of this log-in opens anything any more, and no editor that it opened. False: it was over."""
+    return _change(login, lambda _: True, now=now)
+
+
+def _change(login: object, ends: Callable[[TokenFamily], bool], *, now: datetime) -> bool:
+    """Let `ends` look at a living log-in under its lock, and end it where that says so. Returns whether it ended."""
     name = _named(login)
     if name is None:
         return False
     with transaction.atomic():
-        family = _living(now).select_for_update().filter(login=name).first()
-        if family is None:
+        family: TokenFamily | None = _living(now).select_for_update().filter(login=name).first()
+        if family is None or not ends(family):
             return False
-        _end(family, now=now)
+        family.ended_at = now
+        family.save(update_fields=["ended_at"])
+    # Without the lock: a user's deletion takes tickets first, families later. They are dead already (Ticket's `valid`).
+    ticket.revoke_login(FAMILY_PREFIX + family.login, now=now)
     return True
 
 
@@ -112,9 +112,3 @@ def purge(*, now: datetime) -> int:
 
 def _living(now: datetime) -> Any:
     return TokenFamily.objects.living(now=now)
-
-
-def _end(family: TokenFamily, *, now: datetime) -> None:
-    family.ended_at = now
-    family.save(update_fields=["ended_at"])
-    ticket.revoke_login(FAMILY_PREFIX + family.login, now=now)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +11,7 @@ import jwt
 import pytest
 from django.apps import apps
 from django.contrib import admin
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.settings import api_settings
@@ -136,7 +138,83 @@ def test_a_second_log_out_is_told_so_and_loses_the_editors_cookie_too(tokens: To
     assert post(LOGOUT, refresh=tokens["refresh"]).status_code == 204
     again = post(LOGOUT, refresh=tokens["refresh"])
     assert_error(again, 401, "token_not_valid")
+    assert again.headers["WWW-Authenticate"] == 'Bearer realm="api"'
     assert again.cookies[ticket.COOKIE]["max-age"] == 0
+
+
+def test_a_copy_whose_own_days_are_over_ends_the_log_in_too(tokens: Tokens) -> None:
+    thiefs = refresh(tokens["refresh"])
+    long_ago = forge(tokens["refresh"], exp=int(time.time()) - 10)
+    assert_error(post(REFRESH, refresh=long_ago), 401, "token_not_valid")
+    expect_dead(tokens, thiefs)
+
+
+def test_the_newest_token_with_its_days_over_opens_nothing_and_logs_out(tokens: Tokens) -> None:
+    late = forge(tokens["refresh"], exp=int(time.time()) - 10)
+    assert_error(post(REFRESH, refresh=late), 401, "token_not_valid")
+    assert_error(post(VERIFY, token=late), 401, "token_not_valid")
+    assert me(tokens["access"]).status_code == 200
+    assert post(LOGOUT, refresh=late).status_code == 204
+    expect_dead(tokens)
+
+
+def test_a_token_of_long_before_any_log_in_that_lives_is_no_token(tokens: Tokens) -> None:
+    ancient = int((timezone.now() - families.LONGEST - timedelta(hours=1)).timestamp())
+    for change in ({"exp": ancient}, {"aud": "others"}, {"iss": "others"}, {"token_type": "access"}):
+        assert_error(post(LOGOUT, refresh=forge(tokens["refresh"], **change)), 401, "token_not_valid")
+    assert me(tokens["access"]).status_code == 200
+
+
+def test_an_exchange_that_lost_ends_what_the_other_won(tokens: Tokens) -> None:
+    login, old = claims(tokens["refresh"])["login"], claims(tokens["refresh"])["jti"]
+    value, now = open_editor(tokens), timezone.now()
+    won = families.exchange(login, old=old, new="first", now=now)
+    assert won
+    assert families.exchange(login, old=old, new="second", now=now) is None
+    assert TokenFamily.objects.get().ended_at == now
+    assert Ticket.objects.get(token_hash=ticket.hash_token(value)).revoked_at == now
+    assert families.exchange(login, old="first", new="third", now=now) is None
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("what", ["exchange", "end", "end_if_used", "begin"])
+def test_each_waits_for_whoever_holds_the_row(user: Any, tokens: Tokens, what: str) -> None:
+    """Otherwise two of them would act on what neither sees of the other."""
+    login, jti, now = claims(tokens["refresh"])["login"], claims(tokens["refresh"])["jti"], timezone.now()
+    call: Callable[[], object] = {
+        "exchange": lambda: families.exchange(login, old=jti, new="newer", now=now),
+        "end": lambda: families.end(login, now=now),
+        "end_if_used": lambda: families.end_if_used(login, jti="older", now=now),
+        "begin": lambda: families.begin(user, jti="x", now=now),
+    }[what]
+    held, ended = threading.Event(), threading.Event()
+
+    def hold() -> float:
+        with transaction.atomic():
+            rows: Any = type(user).objects if what == "begin" else TokenFamily.objects
+            list(rows.select_for_update())
+            held.set()
+            assert not ended.wait(0.5)
+        return time.monotonic()
+
+    def contend() -> float:
+        assert held.wait(10)
+        call()
+        ended.set()
+        return time.monotonic()
+
+    freed, done = together(hold, contend, within=20)
+    assert done > freed - 0.1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_log_in_that_came_in_while_its_user_was_deleted_holds_nothing_up(user: Any) -> None:
+    family = families.begin(user, jti="x", now=timezone.now())
+    assert family
+    with connection.cursor() as cursor:  # as a deletion does that collected its rows before
+        cursor.execute("DELETE FROM auth_user WHERE id = %s", [user.pk])
+    assert families.end(family.login, now=timezone.now())
+    assert families.purge(now=timezone.now() + families.LONGEST) == 1
 
 
 @pytest.mark.django_db(transaction=True)
@@ -154,6 +232,12 @@ def test_any_refresh_token_of_a_log_in_logs_it_out(tokens: Tokens, which: int) -
     assert post(LOGOUT, refresh=pairs[which]["refresh"]).status_code == 204
     expect_dead(*pairs)
     assert_error(post(LOGOUT, refresh=pairs[2]["refresh"]), 401, "token_not_valid")
+
+
+def test_a_log_out_shows_in_the_tickets_too(tokens: Tokens) -> None:
+    open_editor(tokens)
+    assert post(LOGOUT, refresh=tokens["refresh"]).status_code == 204
+    assert Ticket.objects.get().revoked_at is not None
 
 
 def test_a_token_that_was_exchanged_is_no_longer_verified(tokens: Tokens) -> None:

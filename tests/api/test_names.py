@@ -14,7 +14,8 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from tests.api.shapes import assert_error
-from workspaces import access, savings
+from workspaces import access, lifecycle, savings, ticket
+from workspaces.models import UserLimits
 from workspaces.naming import user_name
 
 pytestmark = pytest.mark.django_db
@@ -58,12 +59,34 @@ def test_staff_find_them_by_every_spelling(ring: Any, name: str, staff_api: APIC
 
 
 @pytest.mark.parametrize("name", SPELLINGS, ids=ascii)
-def test_the_admins_search_finds_them_by_every_spelling(ring: Any, name: str, admin: Client, staff: Any) -> None:
-    workspace = access.ensure_workspace_for(ring)
-    access.ensure_workspace_for(staff)
-    page = admin.get("/admin/workspaces/workspace/", {"q": name}).content.decode()
-    assert f"/workspace/{workspace.pk}/change/" in page
-    assert "1 workspace" in page
+@pytest.mark.parametrize("listed", ["auth/user", "workspaces/workspace", "workspaces/userlimits"])
+def test_the_admins_search_finds_them_by_every_spelling(ring: Any, name: str, listed: str, admin: Client) -> None:
+    rows = {
+        "auth/user": ring,
+        "workspaces/workspace": access.ensure_workspace_for(ring),
+        "workspaces/userlimits": UserLimits.objects.create(user=ring),
+    }
+    page = admin.get(f"/admin/{listed}/", {"q": name}).content.decode()
+    assert f"/admin/{listed}/{rows[listed].pk}/change/" in page
+
+
+@pytest.mark.parametrize("listed", ["transition", "ticket"])
+def test_so_do_the_lists_of_what_was_done_in_their_name(ring: Any, listed: str, admin: Client, staff: Any) -> None:
+    now = timezone.now()
+    for user in (ring, staff):
+        workspace = access.ensure_workspace_for(user)
+        ticket.issue(workspace, login="", now=now)
+        lifecycle.request_start(user, actor=user)
+    for name in SPELLINGS:
+        page = admin.get(f"/admin/workspaces/{listed}/", {"q": name}).content.decode()
+        assert f"1 {listed}" in page, ascii(name)
+
+
+def test_a_field_for_a_user_offers_them_too(ring: Any, admin: Client) -> None:
+    for name in SPELLINGS:
+        asked = {"app_label": "workspaces", "model_name": "userlimits", "field_name": "user", "term": name}
+        found = admin.get("/admin/autocomplete/", asked).json()["results"]
+        assert [row["text"] for row in found] == [STORED], ascii(name)
 
 
 @pytest.mark.parametrize("name", SPELLINGS, ids=ascii)

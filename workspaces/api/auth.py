@@ -11,6 +11,8 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import AllowAny
 from rest_framework.response import Response
 from rest_framework.views import APIView
+from rest_framework_simplejwt.backends import TokenBackend
+from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import RefreshToken, Token, UntypedToken
 
 from workspaces import families
@@ -28,6 +30,20 @@ AnyToken = TypeVar("AnyToken", bound=Token)
 USED = "The token was used before, or its log-in has ended. Log in again."
 UNAUTHORIZED = OpenApiResponse(serializers.Error, description="Wrong, expired or revoked.")
 INVALID = OpenApiResponse(serializers.Error, description="The fields are not right.")
+
+
+class _OfAnyAge(RefreshToken):
+    """A refresh token whose own days may be over. It opens nothing, but may be a copy, or log out."""
+
+    @classmethod
+    def get_token_backend(cls) -> TokenBackend:
+        return TokenBackend(
+            api_settings.ALGORITHM,
+            api_settings.SIGNING_KEY,
+            audience=api_settings.AUDIENCE,
+            issuer=api_settings.ISSUER,
+            leeway=families.LONGEST,
+        )
 
 
 def _pair(refresh: RefreshToken) -> Response:
@@ -87,11 +103,12 @@ class RefreshView(_Open):
     def post(self, request: Request) -> Response:
         """Exchange a refresh token for a new pair. The old one is dead; whoever uses it again ends the log-in."""
         given = read(serializers.RefreshIn, request)
-        refresh, now = _parse(RefreshToken, given["refresh"]), timezone.now()
-        login, old = refresh.get("login"), refresh["jti"]
-        # Before anything about the user: a copy is a copy while they are disabled, too.
+        now, told = timezone.now(), _parse(_OfAnyAge, given["refresh"])
+        login, old = told.get("login"), told["jti"]
+        # Before all else: a copy is a copy also when its days are over, or while its user is disabled.
         if families.end_if_used(login, jti=old, now=now):
             raise AuthenticationFailed(USED, code="token_not_valid")
+        refresh = _parse(RefreshToken, given["refresh"])
         _active_user(refresh)
         refresh.set_jti()
         family = families.exchange(login, old=old, new=refresh["jti"], now=now)
@@ -128,7 +145,7 @@ class LogoutView(_Open):
     def post(self, request: Request) -> Response:
         """End this log-in: all its tokens and its editor sessions. Any refresh token of it does, also an old one."""
         given = read(serializers.RefreshIn, request)
-        refresh = _parse(RefreshToken, given["refresh"])
+        refresh = _parse(_OfAnyAge, given["refresh"])
         response = Response(status=204)
         if not families.end(refresh.get("login"), now=timezone.now()):
             # An answer rather than an exception, so that it takes the editor's cookie away as well.

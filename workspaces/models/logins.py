@@ -26,7 +26,9 @@ class TokenFamily(models.Model):
     """
 
     login = models.CharField(max_length=64, primary_key=True)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    # Not held to in the database: a log-in that comes in while its user is deleted must not stop that, nor one that a
+    # release which does not know this table has left behind. Such a row opens nothing, and expires.
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_constraint=False)
     newest = models.CharField(max_length=64)
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField(db_index=True)
