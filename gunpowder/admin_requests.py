@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from inspect import iscoroutinefunction
+from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
+import django
+import psycopg
 import structlog
 from asgiref.sync import markcoroutinefunction
 from celery.schedules import ParseException
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.admin.views import main as changelists
 from django.core.exceptions import FieldError, SuspiciousOperation
 from django.db import DataError, ProgrammingError
 from django.http import HttpResponseRedirect
+from django.utils.encoding import escape_uri_path
+
+from workspaces.web.pages import METHOD_NOT_ALLOWED, problem_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,15 +41,22 @@ _MEANINGLESS = (
     DataError,
     ProgrammingError,
     ParseException,
+    RecursionError,
 )
+
+
+METHODS = ("GET", "HEAD", "POST")
+_OURS = tuple(f"{settings.BASE_DIR / package}/" for package in ("gunpowder", "workspaces"))
+_DJANGOS = tuple(f"{Path(str(package.__file__)).parent}/" for package in (django, psycopg))
+_READS_QUERIES = str(changelists.__file__)  # a list is looked up before anything is done with its rows
 
 
 class AdminRequests:
     """Django's admin looks up whatever an address or a form names, with whatever value, and trips over some of it.
 
-    What holds NUL, which no text of ours does, is refused before. A page that its query made fail is opened without it:
-    if it fails then as well, the fault is ours and is told as such. A form is a bad one where no code of ours had a
-    part in what went wrong. In either case the whole traceback is in the log.
+    What holds NUL, which no text of ours does, is refused before, and so are methods that the admin has no use for. A
+    page that its query made fail is opened without it: if it fails then as well, the fault is ours and is told as such.
+    A form is a bad one where reading it failed. In either case the whole traceback is in the log.
     """
 
     sync_capable = async_capable = True
@@ -60,6 +74,8 @@ class AdminRequests:
         del view, args, kwargs
         if not _is_admins(request):
             return None
+        if request.method not in METHODS:
+            return problem_page(METHOD_NOT_ALLOWED, Allow=", ".join(METHODS))
         in_query = any("\x00" in text for text in _texts(request.GET))
         if in_query and request.method in {"GET", "HEAD"}:
             return _without_query(request)
@@ -71,7 +87,7 @@ class AdminRequests:
         """Answer for what the request itself brought about. Raises SuspiciousOperation for a form."""
         if not _is_admins(request) or not isinstance(exception, _MEANINGLESS):
             return None
-        if request.method == "POST" and not _ours_had_a_part(exception):
+        if request.method == "POST" and _is_of_the_form(request, exception):
             logger.warning("admin_form_refused", path=request.path, exc_info=exception)
             raise SuspiciousOperation("a form of the admin cannot be read") from exception
         if request.method in {"GET", "HEAD"} and request.GET:
@@ -82,7 +98,7 @@ class AdminRequests:
 
 def _without_query(request: HttpRequest) -> HttpResponse:
     messages.warning(request, "What followed the ? in the address means nothing here, so it was left out.")
-    return HttpResponseRedirect(request.path)
+    return HttpResponseRedirect(escape_uri_path(request.path))
 
 
 def _is_admins(request: HttpRequest) -> bool:
@@ -95,7 +111,14 @@ def _texts(form: QueryDict) -> Iterator[str]:
         yield from values
 
 
-def _ours_had_a_part(exception: Exception) -> bool:
-    files = (frame.f_code.co_filename for frame, _ in walk_tb(exception.__traceback__))
-    own = tuple(f"{settings.BASE_DIR / package}/" for package in ("gunpowder", "workspaces"))
-    return any(file.startswith(own) for file in files)
+def _is_of_the_form(request: HttpRequest, exception: Exception) -> bool:
+    """Whether reading what was sent failed, and not what was to be done with it.
+
+    One object is changed in a transaction, so nothing is half done there. An action on a list may be half done: what
+    fails inside it is never the form's.
+    """
+    files = [frame.f_code.co_filename for frame, _ in walk_tb(exception.__traceback__)]
+    match = request.resolver_match
+    if match is not None and match.view_name.endswith("_changelist"):
+        return _READS_QUERIES in files or all(file.startswith(_DJANGOS) for file in files)
+    return not any(file.startswith(_OURS) for file in files)

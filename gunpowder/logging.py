@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import structlog
@@ -15,6 +16,9 @@ _SHARED: list[Any] = [
 ]
 
 
+QUERY = re.compile(r"\?[^\s'\")]*")
+
+
 class OneLine(logging.Filter):
     """What Django says of a request that it refused (an unknown Host, for one): a line, not a traceback for each."""
 
@@ -23,7 +27,8 @@ class OneLine(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name.startswith("django.security."):
             record.exc_info = record.exc_text = None
-            record.msg, record.args = record.getMessage()[: self.LONGEST], ()
+            # A refused Referer or Origin is repeated whole.
+            record.msg, record.args = QUERY.sub("?...", record.getMessage())[: self.LONGEST], ()
         return True
 
 

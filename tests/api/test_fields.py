@@ -73,7 +73,7 @@ def test_a_call_that_asks_for_nothing_may_be_given_nothing(api: APIClient, runni
         assert answer.status_code in {200, 202}, answer.content
 
 
-@pytest.mark.parametrize("body", ['"now"', "7", "[1]", "{"])
+@pytest.mark.parametrize("body", ['"now"', "7", "[1]", "{", "[]", "0", "false"])
 def test_fields_that_are_none_are_refused_where_some_are_asked_for(
     api: APIClient, running: Workspace, body: str
 ) -> None:

@@ -65,7 +65,9 @@ def test_staff_without_the_right_to_see_workspaces_see_none(clerk: Any, running:
         assert_error(client.get(path), 404, "not_found")
     for call in ("start", "stop", "restart"):
         assert_error(client.post(f"{BASE}/{running.user_id}/{call}"), 404, "not_found")
-    assert "running" not in client.get("/savings").content.decode()
+    assert client.get(f"/savings?user={running.user_id}").status_code == 404
+    assert "All users" not in client.get("/savings").content.decode()
+    assert may(clerk, "view_workspace").get(f"/savings?user={running.user_id}").status_code == 200
     running.refresh_from_db()
     assert running.state == "running"
 

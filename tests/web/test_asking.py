@@ -123,7 +123,8 @@ def test_a_page_of_another_origin_opens_no_websocket(running: Workspace, with_ti
 
 def test_our_own_pages_and_programs_open_websockets(running: Workspace, with_ticket: WithTicket) -> None:
     client = with_ticket(running.user)
-    assert ask_gate(client, running.user_id, Origin="http://testserver", **WEBSOCKET).status_code == 204
+    for origin in ("http://testserver", "HTTP://TestServer"):
+        assert ask_gate(client, running.user_id, Origin=origin, **WEBSOCKET).status_code == 204
     assert ask_gate(client, running.user_id, **WEBSOCKET).status_code == 204
     behind_tls = {**WEBSOCKET, "Host": "testserver", "X-Forwarded-Proto": "https"}
     assert ask_gate(client, running.user_id, Origin="https://testserver", **behind_tls).status_code == 204
@@ -193,6 +194,12 @@ def test_a_strange_query_never_breaks_the_way_to_the_login(user: Any, junk: str)
     response = explain(Client(), user.pk, uri=f"/code/user/{user.pk}/{junk}", **NAVIGATION)
     assert response.status_code == 302
     assert response["Location"].startswith("/login?next=/code/user/")
+
+
+def test_an_address_that_no_log_in_follows_leads_back_without_its_query(user: Any) -> None:
+    path = f"/code/user/{user.pk}/"
+    for uri in (path + "?" + "x" * 2100, path + "?a?" + "x" * 8000):
+        assert explain(Client(), user.pk, uri=uri, **NAVIGATION)["Location"] == f"/login?next={path}"
 
 
 # --- the table: whose ticket ---

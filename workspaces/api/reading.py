@@ -51,11 +51,16 @@ def read(kind: type[Input], request: Request) -> Any:
     """
     if request.method == "POST":
         Nothing(data=request.query_params).is_valid(raise_exception=True)
-        given = kind(data=_body(request) if kind is Nothing else request.data or {})
+        given = kind(data=_body(request) if kind is Nothing else _object(request.data))
     else:
         given = kind(data=request.query_params)
     given.is_valid(raise_exception=True)
     return given.validated_data
+
+
+def _object(body: Any) -> Any:
+    """No body, and `null`, say as little as an object without fields; `[]` and `0` are no objects."""
+    return {} if body is None or body == "" else body
 
 
 def _body(request: Request) -> Mapping[Any, Any]:

@@ -257,6 +257,8 @@ class IdlePauseQuerySet(models.QuerySet["IdlePause"]):
 class IdlePause(models.Model):
     """A window of time in which nothing is stopped for idleness: a class, an exam. For everybody, or for groups."""
 
+    YEARS = (1970, 9000)  # beyond, another time zone's clock may have no name for it
+
     name = models.CharField(max_length=100, help_text="What it is for, as people will read it.")
     starts_at = models.DateTimeField(help_text="The first one begins (UTC).")
     ends_at = models.DateTimeField(help_text="The first one ends (UTC).")
@@ -292,6 +294,8 @@ class IdlePause(models.Model):
             raise ValidationError({"time_zone": "There is no such time zone. Example: Europe/Berlin"})
         if None in {self.starts_at, self.ends_at}:
             return  # each says so itself
+        if not self.YEARS[0] <= self.starts_at.year <= self.ends_at.year <= self.YEARS[1]:
+            raise ValidationError({"ends_at": f"It must lie in the years {self.YEARS[0]} to {self.YEARS[1]}."})
         if self.ends_at <= self.starts_at:
             raise ValidationError({"ends_at": "It must end after it starts."})
         longest = {timetable.Repeat.DAILY: timedelta(days=1), timetable.Repeat.WEEKLY: timedelta(weeks=1)}

@@ -74,7 +74,7 @@ def _to_login(request: HttpRequest) -> HttpResponse:
     """And back afterwards: without its query where no log-in of Django's would follow an address so long."""
     back = _original_uri(request)
     if len(back) > MAX_URL_LENGTH:
-        back = back.partition("?")[0][:MAX_URL_LENGTH]
+        back = back.partition("?")[0]
     # Header bytes arrive decoded as Latin-1; encoding them back keeps what the browser sent.
     query = urlencode({"next": back}, safe="/", encoding="latin-1", errors="replace")
     return HttpResponseRedirect(f"{reverse('login')}?{query}")

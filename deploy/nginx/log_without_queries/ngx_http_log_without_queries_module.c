@@ -95,15 +95,20 @@ take_over(ngx_http_request_t *r)
     return NGX_DECLINED;
 }
 
+/* A request that cannot be read never comes to the first of these phases, but its error page comes to the second. */
 static ngx_int_t
 init(ngx_conf_t *cf)
 {
+    static const ngx_uint_t    phases[] = { NGX_HTTP_POST_READ_PHASE, NGX_HTTP_SERVER_REWRITE_PHASE };
     ngx_http_core_main_conf_t *main = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
-    ngx_http_handler_pt       *handler = ngx_array_push(&main->phases[NGX_HTTP_POST_READ_PHASE].handlers);
 
-    if (handler == NULL) {
-        return NGX_ERROR;
+    for (ngx_uint_t i = 0; i < sizeof(phases) / sizeof(phases[0]); i++) {
+        ngx_http_handler_pt *handler = ngx_array_push(&main->phases[phases[i]].handlers);
+
+        if (handler == NULL) {
+            return NGX_ERROR;
+        }
+        *handler = take_over;
     }
-    *handler = take_over;
     return NGX_OK;
 }

@@ -189,7 +189,7 @@ refuse(ngx_http_request_t *r, strict_conf_t *conf, const char *rule)
 {
     ngx_int_t rc;
 
-    ngx_log_error(NGX_LOG_WARN, r->connection->log, 0, "an upstream's response was refused: %s", rule);
+    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "an upstream's response was refused: %s", rule);
     r->http_version = spoken_version(r);
     r->keepalive = 0;
     ngx_http_set_ctx(r, conf, ngx_http_strict_response_module);
