@@ -31,8 +31,9 @@ faults: ## The long form of the fault tests (GUNPOWDER_FAULT_HOURS=168 GUNPOWDER
 	@bash deploy/test.sh pytest tests/faults -n 0 -s $(ARGS)
 
 attacks: export GUNPOWDER_ATTACK_CASES ?= 2000
+attacks: export GUNPOWDER_ATTACK_SECONDS ?= 30
 attacks: export GUNPOWDER_ATTACK_SEED ?= $(shell echo $$RANDOM$$RANDOM)
-attacks: ## The long form of the attacks from inside a workspace (GUNPOWDER_ATTACK_CASES=2000 GUNPOWDER_ATTACK_SEED=…)
+attacks: ## The long form of the attacks (GUNPOWDER_ATTACK_CASES=2000 GUNPOWDER_ATTACK_SECONDS=30 GUNPOWDER_ATTACK_SEED=…)
 	@bash deploy/test.sh pytest tests/attacks -n 0 -s $(ARGS)
 
 test-shell: ## A shell where the tests run

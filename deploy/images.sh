@@ -47,7 +47,7 @@ tag_of() {
             if [ ! -f manage.py ] || [ ! -d gunpowder ] || [ ! -d workspaces ]; then
                 die "The application image cannot be built." "manage.py, gunpowder/ or workspaces/ is missing." "Check out the whole repository."
             fi
-            TAG=$(digest "$parent" -- manage.py gunpowder workspaces deploy/app)
+            TAG=$(digest "$parent" -- manage.py gunpowder workspaces hasher deploy/app)
             ;;
         test) tag_of app-deps && TAG=$(digest "$TAG" -- deploy/test/Dockerfile requirements/dev.txt) ;;
         nginx)

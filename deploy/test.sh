@@ -100,7 +100,7 @@ collect_arguments() {
     while IFS='=' read -r name value; do
         arguments+=(--env "$name=$value" --env "${name/GUNPOWDER_/GUNPOWDER_TEST_}=$value")
     done <<<"$tags"
-    for name in CI GUNPOWDER_TEST_WORKERS PYTEST_ADDOPTS GUNPOWDER_FAULT_{HOURS,PEOPLE,SEED} GUNPOWDER_ATTACK_{CASES,SEED}; do
+    for name in CI GUNPOWDER_TEST_WORKERS PYTEST_ADDOPTS GUNPOWDER_FAULT_{HOURS,PEOPLE,SEED} GUNPOWDER_ATTACK_{CASES,SECONDS,SEED}; do
         if [ -n "${!name:-}" ]; then arguments+=(--env "$name"); fi
     done
     if [ -t 1 ]; then arguments+=(--env GUNPOWDER_TEST_TERMINAL=1); fi

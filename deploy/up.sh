@@ -127,6 +127,7 @@ write_override() {
         for service in migrate web beat; do
             printf '  %s: {image: %s, environment: *environment}\n' "$service" "$(quoted "${tag[GUNPOWDER_APP_IMAGE]}")"
         done
+        printf '  hasher: {image: %s}\n' "$(quoted "${tag[GUNPOWDER_APP_IMAGE]}")"
         printf '  worker:\n    image: %s\n    environment: *environment\n    volumes:\n' "$(quoted "${tag[GUNPOWDER_APP_IMAGE]}")"
         printf '      - %s\n' "$(quoted "$(docker_socket):/var/run/docker.sock")" "$(quoted "$root:/app/workspace")"
         printf '  nginx:\n    image: %s\n    environment:\n      GUNPOWDER_PORT: %s\n      GUNPOWDER_PUBLIC_SCHEME: %s\n' \

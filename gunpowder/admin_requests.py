@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from inspect import iscoroutinefunction
 from pathlib import Path
 from traceback import walk_tb
@@ -20,7 +21,8 @@ from django.db import DataError, ProgrammingError
 from django.http import HttpResponseRedirect
 from django.utils.encoding import escape_uri_path
 
-from workspaces.web.pages import METHOD_NOT_ALLOWED, problem_page
+from workspaces.errors import PasswordsBusy, PasswordsUnavailable
+from workspaces.web.pages import METHOD_NOT_ALLOWED, problem_page, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,6 +87,8 @@ class AdminRequests:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Answer for what the request itself brought about. Raises SuspiciousOperation for a form."""
+        if _is_admins(request) and isinstance(exception, PasswordsBusy | PasswordsUnavailable):
+            return _password_not_set(request, exception)
         if not _is_admins(request) or not isinstance(exception, _MEANINGLESS):
             return None
         if request.method == "POST" and _is_of_the_form(request, exception):
@@ -99,6 +103,14 @@ class AdminRequests:
 def _without_query(request: HttpRequest) -> HttpResponse:
     messages.warning(request, "What followed the ? in the address means nothing here, so it was left out.")
     return HttpResponseRedirect(escape_uri_path(request.path))
+
+
+def _password_not_set(request: HttpRequest, problem: PasswordsBusy | PasswordsUnavailable) -> HttpResponse:
+    response = unavailable(request, f"{problem.message} Nothing was saved.")
+    if isinstance(problem, PasswordsBusy):
+        response.status_code = HTTPStatus.TOO_MANY_REQUESTS
+        response["Retry-After"] = str(problem.retry_after)
+    return response
 
 
 def _is_admins(request: HttpRequest) -> bool:

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.django_db(transaction=True)  # what the database refuse
 LISTS = sorted(model._meta.label_lower for model in site.site._registry)
 VALUES = ("%00", "a%00b", "%ff%fe", "x" * 3000, "9" * 30, "-1", "'", "[]", "", "1e400", "%ED%A0%80")
 LOOKUPS = ("", "__exact", "__in", "__isnull", "__gte", "__contains", "__regex", "__range", "__nonsense")
+SELDOM = ("__in", "__isnull", "__contains", "__nonsense", "__exact")
 OWN = ("q", "p", "o", "e", "all", "_facets", "_to_field", "_popup", "_changelist_filters", "pk", "pk__in", "id")
 
 
@@ -62,7 +63,12 @@ def test_every_filter_of_every_list_takes_everything(
 ) -> None:
     admin, path = client_that_shows_errors, "/admin/" + label.replace(".", "/") + "/"
     assert admin.get(path).status_code == 200
-    queries = [f"{path}?{name}={value}" for name in names_of(label) for value in VALUES]
+    # Each value by the ways that were found to matter, each other way by a few of them: pages take their time.
+    queries = [
+        f"{path}?{name}={value}"
+        for name in names_of(label)
+        for value in (VALUES[::4] if name.endswith(SELDOM) else VALUES)
+    ]
     wrong = [shown(admin, "GET", query) for query in queries]
     wrong += [shown(admin, method, f"{path}?pk__regex=[") for method in ("HEAD", "OPTIONS", "PUT", "DELETE", "POST")]
     assert not any(wrong), "\n".join(filter(None, wrong))

@@ -121,6 +121,19 @@ def test_nothing_in_the_tests_can_wait_for_ever() -> None:
     assert found == []
 
 
+def test_make_up_names_the_image_of_every_service() -> None:
+    """A service that it forgets starts here, where tests name the images, and in no new checkout."""
+    compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    below = compose.partition("\nservices:\n")[2].partition("\nnetworks:\n")[0]
+    services = re.findall(r"^  ([a-z]+):$", below, re.MULTILINE)
+    written = (ROOT / "deploy" / "up.sh").read_text(encoding="utf-8").partition("printf '\\nservices:\\n'")[2]
+    together = re.search(r"for service in ([a-z ]+);", written)
+    assert together
+    named = {*re.findall(r"printf '  ([a-z]+):", written), *together[1].split()}
+    assert len(services) >= 8
+    assert named == set(services)
+
+
 def test_no_service_of_the_product_stays_down() -> None:
     """What the stacks of the tests switch off, because they must not come back with the engine."""
     compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")

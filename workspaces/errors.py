@@ -77,3 +77,19 @@ class StartsTooOften(WorkspaceError):
     def __init__(self, message: str, *, retry_after: int) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class PasswordsBusy(WorkspaceError):
+    """More log-ins wait to be checked than can be soon; nothing was checked. `retry_after` is in seconds."""
+
+    code = "throttled"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class PasswordsUnavailable(WorkspaceError):
+    """What checks passwords does not answer."""
+
+    code = "login_unavailable"

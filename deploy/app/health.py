@@ -1,5 +1,6 @@
-"""Health checks of the application's containers: `python health.py web | worker | beat`. Standard library only.
+"""Health checks of the application's containers: `python health.py web | worker | beat | hasher`.
 
+Standard library only.
 Exit status 0 and silence when all is well; 1 and one line that says what is wrong otherwise.
 """
 
@@ -12,6 +13,9 @@ import time
 
 #: A node that is alive touches its file every 10 to 15 seconds.
 STALE_SECONDS = 60
+
+#: A hash takes half a second.
+HUNG_SECONDS = 30
 
 ALIVE_FILES = {
     "worker": ("/tmp/alive-lifecycle", "/tmp/alive-sweeps"),
@@ -45,10 +49,28 @@ def alive(paths: tuple[str, ...]) -> str | None:
     return None
 
 
+def hasher() -> str | None:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(4)
+            connection.connect("/run/gunpowder/hasher/hasher.sock")
+            connection.sendall(b"{}\n")
+            answer = connection.makefile("rb").readline(1024)
+    except OSError as error:
+        return f"hasher does not answer: {error}"
+    # By hand, as above: {"waiting": 2, "working": 0.3}
+    words = answer.decode(errors="replace").strip(" {}\n").replace(",", "").split()
+    if len(words) != 4 or words[0] != '"waiting":':
+        return f"hasher answers {answer!r}"
+    return None if float(words[3]) < HUNG_SECONDS else f"hasher works on one hash since {words[3]} s"
+
+
 def main(arguments: list[str]) -> int:
     service = arguments[0] if arguments else ""
     if service == "web":
         problem = web()
+    elif service == "hasher":
+        problem = hasher()
     elif service in ALIVE_FILES:
         problem = alive(ALIVE_FILES[service])
     else:

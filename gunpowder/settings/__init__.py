@@ -99,9 +99,14 @@ CACHES = {
     }
 }
 
+# Where web asks for hashes of passwords; nobody else has the folder.
+HASHER_SOCKET = Path("/run/gunpowder/hasher/hasher.sock")
+# No other: each would be worked out in web, where a flood of log-ins takes the gate's processor.
+PASSWORD_HASHERS = ["workspaces.passwords.ApartPBKDF2"]
+_DJANGOS = ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+    {"NAME": "workspaces.passwords.NotTooLong"},
+    *({"NAME": f"django.contrib.auth.password_validation.{name}"} for name in _DJANGOS),
 ]
 LOGIN_URL = "/login"
 LOGIN_REDIRECT_URL = "/"

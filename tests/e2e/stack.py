@@ -40,7 +40,7 @@ MARK = f"vscode-remote-resource?path=/home/coder/workspace/{MARK_FILE}"
 SOCKET_QUERY = "?reconnectionToken=00000000-0000-4000-8000-000000000000&reconnection=false&skipWebSocketFrames=false"
 IMAGES = ("APP", "NGINX", "POSTGRES", "REDIS", "WORKSPACE")
 DIAGNOSES = 3
-SERVICES = ("nginx", "web", "worker", "beat", "migrate", "postgres", "redis")
+SERVICES = ("nginx", "web", "hasher", "worker", "beat", "migrate", "postgres", "redis")
 
 
 # Sends a signal to the processes of the worker that do starts and stops: to the node and its pool, or only to the pool.

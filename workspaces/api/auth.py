@@ -77,7 +77,13 @@ class TokenView(_Open):
 
     @extend_schema(
         request=serializers.CredentialsIn,
-        responses={200: serializers.TokensOut, 400: INVALID, 401: UNAUTHORIZED, 429: serializers.Error},
+        responses={
+            200: serializers.TokensOut,
+            400: INVALID,
+            401: UNAUTHORIZED,
+            429: serializers.Error,
+            503: serializers.Error,
+        },
     )
     def post(self, request: Request) -> Response:
         """Log in: an access token for minutes, a refresh token for days."""

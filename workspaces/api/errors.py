@@ -14,7 +14,14 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 from rest_framework_simplejwt.exceptions import TokenError
 
-from workspaces.errors import AccessDenied, NotRunning, RuntimeUnavailable, StartsTooOften
+from workspaces.errors import (
+    AccessDenied,
+    NotRunning,
+    PasswordsBusy,
+    PasswordsUnavailable,
+    RuntimeUnavailable,
+    StartsTooOften,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,14 +65,14 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
             return Response(error_body("token_not_valid", "The token is invalid or has expired."), status=401)
         case NotRunning():
             return Response(error_body(error.code, error.message), status=409)
-        case StartsTooOften():
+        case StartsTooOften() | PasswordsBusy():
             headers["Retry-After"] = str(error.retry_after)
             return Response(
                 error_body(error.code, error.message, {"retry_after": error.retry_after}),
                 status=429,
                 headers=headers,
             )
-        case RuntimeUnavailable():
+        case RuntimeUnavailable() | PasswordsUnavailable():
             return Response(error_body(error.code, error.message), status=503, headers={"Retry-After": "5"})
         case OperationalError() | InterfaceError() | PoolTimeout():
             logger.warning("database_unavailable", error=type(error).__name__)

@@ -7,7 +7,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from workspaces import conf, naming, savings
+from workspaces import conf, naming, passwords, savings
 from workspaces.admission import Waits
 from workspaces.api.reading import Input
 from workspaces.models import Transition
@@ -141,7 +141,7 @@ class UserNameField(serializers.CharField):
 
 class CredentialsIn(Input):
     username = UserNameField(max_length=150)
-    password = serializers.CharField(max_length=1024, trim_whitespace=False)
+    password = serializers.CharField(max_length=passwords.LONGEST, trim_whitespace=False)
 
 
 class RefreshIn(Input):

@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from rest_framework.throttling import SimpleRateThrottle, UserRateThrottle
 
+from workspaces.clients import client_address
+
 if TYPE_CHECKING:
     from django.http import HttpRequest
-
-
-def client_address(request: HttpRequest) -> str:
-    """The client as nginx saw it; web listens where only nginx reaches it."""
-    return request.headers.get("X-Real-Ip") or request.META.get("REMOTE_ADDR") or "unknown"
 
 
 class UserThrottle(UserRateThrottle):

@@ -6,6 +6,8 @@ from typing import Any
 
 from django.contrib.auth.forms import AuthenticationForm
 
+from workspaces import passwords
+
 # One sentence for a wrong name, a wrong password and a disabled account: it must not tell which accounts exist.
 WRONG = "That user name and password do not belong to an active account. Check both and try again."
 
@@ -23,3 +25,9 @@ class LoginForm(AuthenticationForm):
         retyping = self.is_bound or bool(self.initial.get("username"))
         name.widget.attrs["autofocus"] = not retyping
         password.widget.attrs["autofocus"] = retyping
+
+    def clean(self) -> dict[str, Any]:
+        """Raise ValidationError for what is not right, and what the check of a password raises."""
+        if len(self.cleaned_data.get("password", "")) > passwords.LONGEST:
+            raise self.get_invalid_login_error()
+        return super().clean()

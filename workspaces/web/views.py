@@ -18,7 +18,7 @@ from workspaces import access, ticket
 from workspaces.api.representation import represent
 from workspaces.api.throttles import throttle_login
 from workspaces.cookies import clear_ticket, login_of, set_ticket
-from workspaces.errors import AccessDenied
+from workspaces.errors import AccessDenied, PasswordsBusy, PasswordsUnavailable
 from workspaces.states import SENTENCES
 from workspaces.web import pages
 from workspaces.web.asking import owner_named_in
@@ -61,7 +61,12 @@ class LoginPage(LoginView):
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         wait = throttle_login(request)
         if wait is None:
-            return super().post(request, *args, **kwargs)
+            try:
+                return super().post(request, *args, **kwargs)
+            except PasswordsBusy as busy:
+                wait = busy.retry_after
+            except PasswordsUnavailable as problem:
+                return pages.unavailable(request, problem.message)
         form = LoginForm(request, initial={"username": request.POST.get("username", "")})
         context = self.get_context_data(form=form, wait_seconds=wait)
         return self.render_to_response(context, status=429, headers={"Retry-After": str(wait)})

@@ -1,0 +1,3 @@
+from hasher.service import main
+
+main()
