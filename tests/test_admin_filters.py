@@ -29,9 +29,19 @@ SELDOM = ("__in", "__isnull", "__contains", "__nonsense", "__exact")
 OWN = ("q", "p", "o", "e", "all", "_facets", "_to_field", "_popup", "_changelist_filters", "pk", "pk__in", "id")
 
 
+def registered(label: str) -> tuple[Any, Any]:
+    """The model, and how the admin shows it."""
+    [pair] = [pair for pair in site.site._registry.items() if pair[0]._meta.label_lower == label]
+    return pair
+
+
+def path_of(label: str) -> str:
+    return "/admin/" + label.replace(".", "/") + "/"
+
+
 def names_of(label: str) -> list[str]:
     """What a person, or somebody who tries, may put into the address of a list."""
-    [found] = [each for model, each in site.site._registry.items() if model._meta.label_lower == label]
+    _, found = registered(label)
     fields = {field for field in (*found.list_filter, *found.search_fields) if isinstance(field, str)}
     if found.date_hierarchy:
         fields |= {found.date_hierarchy + part for part in ("__year", "__month", "__day")}
@@ -61,7 +71,7 @@ def client_that_shows_errors(admin: Client) -> Client:
 def test_every_filter_of_every_list_takes_everything(
     client_that_shows_errors: Client, running: Workspace, label: str
 ) -> None:
-    admin, path = client_that_shows_errors, "/admin/" + label.replace(".", "/") + "/"
+    admin, path = client_that_shows_errors, path_of(label)
     assert admin.get(path).status_code == 200
     # Each value by the ways that were found to matter, each other way by a few of them: pages take their time.
     queries = [
@@ -79,8 +89,8 @@ def test_every_filter_of_every_list_takes_everything(
 def test_every_page_and_form_behind_a_list_takes_everything(
     client_that_shows_errors: Client, running: Workspace, label: str
 ) -> None:
-    admin, path = client_that_shows_errors, "/admin/" + label.replace(".", "/") + "/"
-    [(model, found)] = [pair for pair in site.site._registry.items() if pair[0]._meta.label_lower == label]
+    admin, path = client_that_shows_errors, path_of(label)
+    model, found = registered(label)
     fields = [field.name for field in model._meta.get_fields() if getattr(field, "editable", False)]
     key = str(model._default_manager.values_list("pk", flat=True).first() or 1)
     actions = [*(found.actions or ()), "delete_selected", "nonsense"]

@@ -6,13 +6,13 @@ import copy
 import time
 from typing import TYPE_CHECKING, Any
 
-import jwt
 import pytest
 from django.conf import settings as django_settings
 from django.utils import timezone
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.settings import api_settings
 
+from tests.api.calls import ABSENT, LOGOUT, ME, REFRESH, START, TOKEN, VERIFY, ask_me, forge
 from tests.api.shapes import assert_error
 from tests.suite.waiting import together
 from workspaces import gate, ticket
@@ -25,38 +25,21 @@ if TYPE_CHECKING:
     from tests.api.conftest import Tokens
 
 pytestmark = pytest.mark.django_db
-ME = "/api/v1/auth/me"
-TOKEN = "/api/v1/auth/token"
-REFRESH = "/api/v1/auth/token/refresh"
-VERIFY = "/api/v1/auth/token/verify"
-LOGOUT = "/api/v1/auth/logout"
-START = "/api/v1/code-server/start"
-
-
-def forge(token: str, *, key: str = "", algorithm: str = "HS256", **changes: Any) -> str:
-    """The same token with other claims (None: without), signed with our own key unless another is given."""
-    claims = {**jwt.decode(token, options={"verify_signature": False}), **changes}
-    present = {name: value for name, value in claims.items() if value is not None}
-    return jwt.encode(present, key or api_settings.SIGNING_KEY, algorithm=algorithm)
-
-
-def ask_me(token: str) -> Any:
-    return APIClient().get(ME, headers={"Authorization": f"Bearer {token}"})
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"exp": None},
-        {"aud": None},
-        {"iss": None},
-        {"user_id": None},
+        {"exp": ABSENT},
+        {"aud": ABSENT},
+        {"iss": ABSENT},
+        {"user_id": ABSENT},
         {"user_id": [1]},
         {"user_id": "\x00"},
-        {"token_type": None},
+        {"token_type": ABSENT},
         {"token_type": "refresh"},
         {"hash_password": "x"},
-        {"hash_password": None},
+        {"hash_password": ABSENT},
         {"algorithm": "HS512"},
     ],
 )
@@ -64,7 +47,7 @@ def test_a_token_that_lacks_a_claim_opens_nothing(tokens: Tokens, change: dict[s
     assert_error(ask_me(forge(tokens["access"], **change)), 401)
 
 
-@pytest.mark.parametrize("change", [{"jti": "x"}, {"jti": None}, {"token_type": "access"}, {"exp": None}])
+@pytest.mark.parametrize("change", [{"jti": "x"}, {"jti": ABSENT}, {"token_type": "access"}, {"exp": ABSENT}])
 def test_a_refresh_token_that_lacks_a_claim_opens_nothing(
     tokens: Tokens, anonymous: APIClient, change: dict[str, Any]
 ) -> None:

@@ -7,15 +7,14 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import jwt
 import pytest
 from django.apps import apps
 from django.contrib import admin
 from django.db import connection, transaction
 from django.utils import timezone
 from rest_framework.test import APIClient
-from rest_framework_simplejwt.settings import api_settings
 
+from tests.api.calls import LOGOUT, REFRESH, START, TOKEN, VERIFY, ask_me, claims, forge
 from tests.api.shapes import assert_error
 from tests.suite.waiting import together
 from workspaces import families, ticket
@@ -27,12 +26,6 @@ if TYPE_CHECKING:
     from tests.api.conftest import Tokens
 
 pytestmark = pytest.mark.django_db
-ME = "/api/v1/auth/me"
-TOKEN = "/api/v1/auth/token"
-REFRESH = "/api/v1/auth/token/refresh"
-VERIFY = "/api/v1/auth/token/verify"
-LOGOUT = "/api/v1/auth/logout"
-START = "/api/v1/code-server/start"
 
 
 def post(path: str, **body: str) -> Any:
@@ -46,21 +39,9 @@ def refresh(token: str) -> Tokens:
     return found
 
 
-def me(token: str) -> Any:
-    return APIClient().get(ME, headers={"Authorization": f"Bearer {token}"})
-
-
-def claims(token: str) -> dict[str, Any]:
-    return jwt.decode(token, options={"verify_signature": False})
-
-
-def forge(token: str, **changes: Any) -> str:
-    return jwt.encode(claims(token) | changes, api_settings.SIGNING_KEY, algorithm="HS256")
-
-
 def expect_dead(*pairs: Tokens) -> None:
     for pair in pairs:
-        assert_error(me(pair["access"]), 401, "token_not_valid")
+        assert_error(ask_me(pair["access"]), 401, "token_not_valid")
         assert_error(post(VERIFY, token=pair["access"]), 401, "token_not_valid")
         assert_error(post(VERIFY, token=pair["refresh"]), 401, "token_not_valid")
         assert_error(post(REFRESH, refresh=pair["refresh"]), 401, "token_not_valid")
@@ -68,7 +49,7 @@ def expect_dead(*pairs: Tokens) -> None:
 
 def test_a_copied_token_that_is_used_again_ends_the_thiefs_newer_ones(tokens: Tokens) -> None:
     thiefs = refresh(refresh(tokens["refresh"])["refresh"])
-    assert me(thiefs["access"]).status_code == 200
+    assert ask_me(thiefs["access"]).status_code == 200
     assert_error(post(REFRESH, refresh=tokens["refresh"]), 401, "token_not_valid")
     expect_dead(tokens, thiefs)
 
@@ -80,7 +61,7 @@ def test_it_ends_the_editors_that_were_opened_with_them_and_nobody_elses(
     opened = [open_editor(pair) for pair in (thiefs, other)]
     post(REFRESH, refresh=tokens["refresh"])
     assert [opens(value) for value in opened] == [False, True]
-    assert me(other["access"]).status_code == 200
+    assert ask_me(other["access"]).status_code == 200
     assert refresh(other["refresh"])
 
 
@@ -153,7 +134,7 @@ def test_the_newest_token_with_its_days_over_opens_nothing_and_logs_out(tokens: 
     late = forge(tokens["refresh"], exp=int(time.time()) - 10)
     assert_error(post(REFRESH, refresh=late), 401, "token_not_valid")
     assert_error(post(VERIFY, token=late), 401, "token_not_valid")
-    assert me(tokens["access"]).status_code == 200
+    assert ask_me(tokens["access"]).status_code == 200
     assert post(LOGOUT, refresh=late).status_code == 204
     expect_dead(tokens)
 
@@ -162,7 +143,7 @@ def test_a_token_of_long_before_any_log_in_that_lives_is_no_token(tokens: Tokens
     ancient = int((timezone.now() - families.LONGEST - timedelta(hours=1)).timestamp())
     for change in ({"exp": ancient}, {"aud": "others"}, {"iss": "others"}, {"token_type": "access"}):
         assert_error(post(LOGOUT, refresh=forge(tokens["refresh"], **change)), 401, "token_not_valid")
-    assert me(tokens["access"]).status_code == 200
+    assert ask_me(tokens["access"]).status_code == 200
 
 
 def test_an_exchange_that_lost_ends_what_the_other_won(tokens: Tokens) -> None:
@@ -244,7 +225,7 @@ def test_a_token_that_was_exchanged_is_no_longer_verified(tokens: Tokens) -> Non
     newer = refresh(tokens["refresh"])
     assert_error(post(VERIFY, token=tokens["refresh"]), 401, "token_not_valid")
     assert post(VERIFY, token=newer["refresh"]).status_code == 200
-    assert me(tokens["access"]).status_code == 200  # which lives for its minutes
+    assert ask_me(tokens["access"]).status_code == 200  # which lives for its minutes
 
 
 def test_however_often_it_is_refreshed_a_log_in_ends_after_a_month(tokens: Tokens) -> None:
@@ -283,6 +264,6 @@ CLAIMS = ("exp", "iat", "nbf", "jti", "login", "user_id", "hash_password", "toke
 )
 def test_whatever_is_signed_with_our_own_key_is_never_an_error_of_ours(tokens: Tokens, claim: str, value: Any) -> None:
     access, newest = (forge(tokens[kind], **{claim: value}) for kind in ("access", "refresh"))
-    answers = [me(access), post(VERIFY, token=access), post(VERIFY, token=newest), post(REFRESH, refresh=newest)]
+    answers = [ask_me(access), post(VERIFY, token=access), post(VERIFY, token=newest), post(REFRESH, refresh=newest)]
     answers.append(post(LOGOUT, refresh=newest))
     assert not {answer.status_code for answer in answers} - {200, 204, 401}

@@ -7,13 +7,12 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import jwt
 import pytest
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from rest_framework.test import APIClient
-from rest_framework_simplejwt.settings import api_settings
 
+from tests.api.calls import LOGOUT, ME, REFRESH, TOKEN, VERIFY, ask_me, claims, forge
 from tests.api.shapes import assert_error
 from tests.suite.waiting import together
 from workspaces import access, ticket
@@ -22,24 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 pytestmark = pytest.mark.django_db
-ME = "/api/v1/auth/me"
-TOKEN = "/api/v1/auth/token"
-REFRESH = "/api/v1/auth/token/refresh"
-VERIFY = "/api/v1/auth/token/verify"
-LOGOUT = "/api/v1/auth/logout"
-
-
-def _me(access_token: str) -> Any:
-    return APIClient().get(ME, headers={"authorization": f"Bearer {access_token}"})
-
-
-def _claims(token: str) -> dict[str, Any]:
-    return jwt.decode(token, options={"verify_signature": False})
-
-
-def _forge(token: str, key: str = "", **changes: Any) -> str:
-    """The same claims with changes, signed with `key` (ours by default)."""
-    return jwt.encode(_claims(token) | changes, key or api_settings.SIGNING_KEY, algorithm="HS256")
 
 
 # --- token -------------------------------------------------------------------------------------------------------
@@ -47,14 +28,14 @@ def _forge(token: str, key: str = "", **changes: Any) -> str:
 
 def test_a_log_in_gives_a_pair_that_works(user: Any, tokens: dict[str, str]) -> None:
     assert set(tokens) == {"access", "refresh"}
-    answer = _me(tokens["access"])
+    answer = ask_me(tokens["access"])
     assert (answer.status_code, answer.json()) == (200, {"id": user.pk, "username": "alice", "is_staff": False})
 
 
 def test_access_tokens_live_five_to_fifteen_minutes(tokens: dict[str, str]) -> None:
-    claims = _claims(tokens["access"])
-    assert 5 * 60 <= claims["exp"] - claims["iat"] <= 15 * 60
-    assert _claims(tokens["refresh"])["exp"] > claims["exp"]
+    given = claims(tokens["access"])
+    assert 5 * 60 <= given["exp"] - given["iat"] <= 15 * 60
+    assert claims(tokens["refresh"])["exp"] > given["exp"]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +103,7 @@ def test_a_refresh_rotates_and_the_old_one_is_dead(anonymous: APIClient, tokens:
     assert first.status_code == 200
     assert set(first.json()) == {"access", "refresh"}
     assert first.json()["refresh"] != tokens["refresh"]
-    assert _me(first.json()["access"]).status_code == 200
+    assert ask_me(first.json()["access"]).status_code == 200
     assert anonymous.post(REFRESH, {"refresh": first.json()["refresh"]}).status_code == 200
     assert_error(anonymous.post(REFRESH, {"refresh": tokens["refresh"]}), 401, "token_not_valid")
 
@@ -130,7 +111,7 @@ def test_a_refresh_rotates_and_the_old_one_is_dead(anonymous: APIClient, tokens:
 def test_every_rotation_keeps_the_log_ins_name(anonymous: APIClient, tokens: dict[str, str]) -> None:
     """So that a log-out ends the editor sessions that were opened before the rotation."""
     rotated = anonymous.post(REFRESH, {"refresh": tokens["refresh"]}).json()
-    names = {_claims(token)["login"] for token in (*tokens.values(), *rotated.values())}
+    names = {claims(token)["login"] for token in (*tokens.values(), *rotated.values())}
     assert len(names) == 1
 
 
@@ -143,8 +124,8 @@ def test_of_parallel_refreshes_exactly_one_wins(tokens: dict[str, str]) -> None:
 
 
 def test_a_rotated_token_lives_its_whole_time_again(anonymous: APIClient, tokens: dict[str, str]) -> None:
-    old = _claims(tokens["refresh"])
-    new = _claims(anonymous.post(REFRESH, {"refresh": tokens["refresh"]}).json()["refresh"])
+    old = claims(tokens["refresh"])
+    new = claims(anonymous.post(REFRESH, {"refresh": tokens["refresh"]}).json()["refresh"])
     assert new["jti"] != old["jti"]
     assert new["exp"] >= old["exp"]
 
@@ -159,30 +140,29 @@ def _none_token(token: str) -> str:
 
 FORGERIES: dict[str, Callable[[str], str]] = {
     "no algorithm": _none_token,
-    "a foreign key": lambda token: _forge(token, key="foreign" * 10),
-    "another algorithm": lambda token: jwt.encode(_claims(token), api_settings.SIGNING_KEY, algorithm="HS384"),
+    "a foreign key": lambda token: forge(token, key="foreign" * 10),
+    "another algorithm": lambda token: forge(token, algorithm="HS384"),
     "a changed payload": lambda token: ".".join([token.split(".")[0], "e30", token.split(".")[2]]),
-    "expired by a second": lambda token: _forge(token, exp=int(datetime.now(tz=UTC).timestamp()) - 1),
-    "another audience": lambda token: _forge(token, aud="other"),
-    "another issuer": lambda token: _forge(token, iss="other"),
+    "expired by a second": lambda token: forge(token, exp=int(datetime.now(tz=UTC).timestamp()) - 1),
+    "another audience": lambda token: forge(token, aud="other"),
+    "another issuer": lambda token: forge(token, iss="other"),
     "no signature": lambda token: token.rsplit(".", 1)[0],
     "nothing": lambda _: "",
     "no token at all": lambda _: "hello",
     "not even text": lambda _: "é\u00ff",
     "very long": lambda token: token + "A" * 64_000,
     "two tokens": lambda token: f"{token} {token}",
-    "no user": lambda token: _forge(token, user_id=None),
-    "a user who is no number": lambda token: _forge(token, user_id="1; drop"),
-    "a user beyond any number": lambda token: _forge(token, user_id="9" * 40),
-    "another script's digits": lambda token: _forge(token, user_id="\u0661"),
-    "a user who does not exist": lambda token: _forge(token, user_id="999999999"),
+    "no user": lambda token: forge(token, user_id=None),
+    "a user who is no number": lambda token: forge(token, user_id="1; drop"),
+    "a user beyond any number": lambda token: forge(token, user_id="9" * 40),
+    "another script's digits": lambda token: forge(token, user_id="\u0661"),
+    "a user who does not exist": lambda token: forge(token, user_id="999999999"),
 }
 
 
 @pytest.mark.parametrize("forgery", FORGERIES)
 def test_a_forged_token_opens_nothing(tokens: dict[str, str], anonymous: APIClient, forgery: str) -> None:
-    forge = FORGERIES[forgery]
-    access_token, refresh = forge(tokens["access"]), forge(tokens["refresh"])
+    access_token, refresh = (FORGERIES[forgery](tokens[kind]) for kind in ("access", "refresh"))
     assert_error(APIClient().get(ME, headers={"authorization": f"Bearer {access_token}"}), 401)
     for path, field in ((REFRESH, "refresh"), (VERIFY, "token")):
         answer = anonymous.post(path, {field: refresh})
@@ -193,7 +173,7 @@ def test_a_forged_token_opens_nothing(tokens: dict[str, str], anonymous: APIClie
 
 
 def test_the_kinds_of_token_are_not_interchangeable(tokens: dict[str, str], anonymous: APIClient) -> None:
-    assert_error(_me(tokens["refresh"]), 401, "token_not_valid")
+    assert_error(ask_me(tokens["refresh"]), 401, "token_not_valid")
     assert_error(anonymous.post(REFRESH, {"refresh": tokens["access"]}), 401, "token_not_valid")
     assert_error(anonymous.post(LOGOUT, {"refresh": tokens["access"]}), 401, "token_not_valid")
 
@@ -226,7 +206,7 @@ def test_a_disabled_or_deleted_user_is_out_at_once(
     else:
         user.is_active = False
         user.save()
-    assert_error(_me(tokens["access"]), 401)
+    assert_error(ask_me(tokens["access"]), 401)
     assert_error(anonymous.post(REFRESH, {"refresh": tokens["refresh"]}), 401)
     assert_error(anonymous.post(VERIFY, {"token": tokens["access"]}), 401)
     assert_error(anonymous.post(TOKEN, {"username": "alice", "password": "pw-alice"}), 401)
@@ -235,7 +215,7 @@ def test_a_disabled_or_deleted_user_is_out_at_once(
 def test_a_changed_password_ends_every_token(user: Any, tokens: dict[str, str], anonymous: APIClient) -> None:
     user.set_password("another")
     user.save()
-    assert_error(_me(tokens["access"]), 401)
+    assert_error(ask_me(tokens["access"]), 401)
     assert_error(anonymous.post(REFRESH, {"refresh": tokens["refresh"]}), 401)
     assert_error(anonymous.post(VERIFY, {"token": tokens["access"]}), 401)
 
@@ -277,7 +257,7 @@ def test_a_log_out_ends_the_refresh_token_and_this_log_ins_tickets(
 def test_an_access_token_is_still_good_for_a_moment_after_the_log_out(tokens: dict[str, str]) -> None:
     """It is not looked up anywhere; that is why it lives for minutes only."""
     APIClient().post(LOGOUT, {"refresh": tokens["refresh"]})
-    assert _claims(tokens["access"])["exp"] - datetime.now(tz=UTC).timestamp() < timedelta(minutes=15).total_seconds()
+    assert claims(tokens["access"])["exp"] - datetime.now(tz=UTC).timestamp() < timedelta(minutes=15).total_seconds()
 
 
 # --- sessions ----------------------------------------------------------------------------------------------------
