@@ -27,9 +27,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from hasher import SOCKET
 from hasher.turns import Turns
 
-SOCKET = "/run/gunpowder/hasher/hasher.sock"
 LONGEST_LINE = 2**16
 #: Whoever waits longer is told to come again: a proxy gives up after a minute.
 LONGEST_WAIT = 25.0
@@ -100,7 +100,7 @@ class Service:
             if gave_up:
                 gave_up.settle({"wait": self._turns.busy().seconds})
         self._something.set()
-        gone = asyncio.create_task(reader.read(1))
+        gone = asyncio.create_task(_until_closed(reader))
         try:
             either: set[asyncio.Future[Any]] = {gone, question.answer}
             await asyncio.wait(either, timeout=LONGEST_WAIT, return_when=asyncio.FIRST_COMPLETED)
@@ -124,6 +124,11 @@ class Service:
             self._turns.took(time.monotonic() - self._began)
             self._began = None
             question.settle({"hash": base64.b64encode(found).decode()})
+
+
+async def _until_closed(reader: asyncio.StreamReader) -> None:
+    with contextlib.suppress(OSError):  # closed all the same
+        await reader.read(1)
 
 
 def listen(path: Path) -> socket.socket:

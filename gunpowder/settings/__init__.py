@@ -7,6 +7,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import hasher
 from gunpowder.logging import configuration as logging_configuration
 from gunpowder.settings import environment
 from gunpowder.settings.schedule import beat_schedule
@@ -100,7 +101,7 @@ CACHES = {
 }
 
 # Where web asks for hashes of passwords; nobody else has the folder.
-HASHER_SOCKET = Path("/run/gunpowder/hasher/hasher.sock")
+HASHER_SOCKET = Path(hasher.SOCKET)
 # No other: each would be worked out in web, where a flood of log-ins takes the gate's processor.
 PASSWORD_HASHERS = ["workspaces.passwords.ApartPBKDF2"]
 _DJANGOS = ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")

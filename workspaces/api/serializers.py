@@ -163,22 +163,21 @@ class MeOut(serializers.Serializer[Any]):
     is_staff = serializers.BooleanField()
 
 
-class ListIn(Input):
-    """Filters of the staff's list."""
+class PageIn(Input):
+    """Where a list goes on; read by the paginator."""
 
     also = frozenset({"cursor", "page_size"})
+
+
+class ListIn(PageIn):
+    """Filters of the staff's list."""
+
     state = serializers.ChoiceField(choices=[str(state) for state in State], required=False)
     username = UserNameField(max_length=150, required=False)
     idle_since = serializers.DateTimeField(required=False)
     ordering = serializers.ChoiceField(
         choices=["-changed_at", "changed_at", "user_id", "-user_id"], required=False, default="-changed_at"
     )
-
-
-class PageIn(Input):
-    """Where a list goes on; read by the paginator."""
-
-    also = frozenset({"cursor", "page_size"})
 
 
 class SavingsIn(Input):
