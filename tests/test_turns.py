@@ -105,6 +105,25 @@ def test_who_has_gone_waits_no_more() -> None:
     assert order(queue) == "a2 c1 c2"
 
 
+def test_a_class_of_thirty_is_let_in_and_fifty_addresses_keep_others_out() -> None:
+    """At half a second each, as docs/adr/0007 says."""
+    calm, flooded = turns(longest=25, each=0.5), turns(longest=25, each=0.5)
+    join(calm, *(f"a{number}" for number in range(30)))
+    for number in range(50):
+        assert flooded.join(f"address {number}", "wrong") == (None, None)
+    assert flooded.join("another", "right") == (Busy(seconds=26), None)
+    few, waiting, served = turns(longest=25, each=0.5), set[str](), 0
+    join(few, *(f"a{number}" for number in range(30)))
+    for _ in range(50):  # for 25 s five others ask again as soon as they were answered
+        for name in set("bcdef") - waiting:
+            few.join(name, name)
+            waiting.add(name)
+        one = few.next() or ""
+        waiting.discard(one)
+        served += one.startswith("a")
+    assert 5 <= served < 12
+
+
 def test_nothing_is_next_where_nobody_waits() -> None:
     assert turns().next() is None
     assert len(turns()) == 0
