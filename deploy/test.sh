@@ -58,8 +58,10 @@ prepare() {
     STEP_WAITER=wait_for_step
     if [ "$mode" = all ]; then
         step "Docker engine, Compose, buildx" engine bash deploy/engine.sh
+        step "Limits of the kernel" kernel bash deploy/kernel.sh now
     else
         bounded bash deploy/engine.sh >/dev/null
+        bounded bash deploy/kernel.sh now >/dev/null
     fi
     test_image=$(bash deploy/images.sh --tags test)
     test_image=${test_image#*=}

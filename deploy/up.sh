@@ -179,6 +179,7 @@ up() {
     local before project
     read_dotenv
     step "Docker engine, Compose, buildx" engine bash deploy/engine.sh
+    step "Limits of the kernel" kernel env "GUNPOWDER_RAISE_LIMITS=$(value GUNPOWDER_RAISE_LIMITS yes)" bash deploy/kernel.sh keep
     check_settings
     project=$(project_name)
     before=$(current_setting GUNPOWDER_PORT)

@@ -113,7 +113,8 @@ def _names(tree: ast.Module) -> set[str]:
 def test_nothing_in_the_tests_can_wait_for_ever() -> None:
     found = []
     for path in sorted((ROOT / "tests").rglob("*.py")):
-        if path.is_relative_to(ROOT / "tests" / "suite"):
+        # What runs inside a workspace ends with it.
+        if path.is_relative_to(ROOT / "tests" / "suite") or path == ROOT / "tests" / "attacks" / "greed.py":
             continue
         names = _names(ast.parse(path.read_text(encoding="utf-8")))
         where = path.relative_to(ROOT)

@@ -131,6 +131,10 @@ class MemoryPlace(_Specs):
         return sum(seen.name == spec.name for seen in self.runtime.observe_all())
 
 
+# A program that only waits, under the image's own first process.
+WAITS = 'ENTRYPOINT ["/usr/local/bin/workspace-init", "sleep", "infinity"]'
+
+
 class DockerPlace(_Specs):
     """The real engine. Everything made here carries this run's name, and `clear` removes it."""
 
@@ -153,7 +157,7 @@ class DockerPlace(_Specs):
         run = os.environ["GUNPOWDER_TEST_ID"]
         name, tag = f"gunpowder-test/{run}-still", f"w{worker_number()}"
         made = self.engine.create_container(image, labels={"gunpowder.test": run})
-        self.engine.commit(made["Id"], repository=name, tag=tag, changes=['ENTRYPOINT ["sleep", "infinity"]', "CMD []"])
+        self.engine.commit(made["Id"], repository=name, tag=tag, changes=[WAITS, "CMD []"])
         self.engine.remove_container(made["Id"])
         return f"{name}:{tag}"
 

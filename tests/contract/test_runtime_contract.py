@@ -400,7 +400,7 @@ def test_the_engine_tells_the_doctor_about_itself_and_its_host(engine: DockerPla
     spec = engine.spec()
     engine.runtime.ensure_running(spec)
     facts = {fact.what: fact for fact in engine.runtime.examine(image=spec.image, user_ids=frozenset({spec.user_id}))}
-    assert {"engine version", "engine limits", "engine security", "file watches", "processes", "disk"} <= set(facts)
+    assert {"engine version", "engine limits", "engine security", "kernel limits", "processes", "disk"} <= set(facts)
     for what in ("engine version", "engine clock", "engine limits", "engine security", "image", "folders"):
         assert facts[what].verdict is Verdict.OK, facts[what].sentence
     lacking = {f.what: f for f in engine.runtime.examine(image="gunpowder/no-such:image", user_ids=frozenset({10**6}))}
@@ -674,13 +674,15 @@ class TestEngine:
         assert "no-new-privileges" in host["SecurityOpt"]
         assert host["ReadonlyRootfs"]
         assert host["Memory"] == host["MemorySwap"] == spec.memory
-        assert host["NanoCpus"] == 1_500_000_000
+        processors = engine.engine.info()["NCPU"]
+        assert host["NanoCpus"] == min(1.5, max(processors / 2, processors - 2)) * 1e9
+        assert host["CgroupParent"] in {"/gunpowder", "gunpowder.slice"}
         assert host["PidsLimit"] == spec.pids
         assert host["RestartPolicy"]["Name"] == "no"
         assert host["IpcMode"] == "private"
         assert host["PidMode"] == ""
         assert host["UsernsMode"] == ""
-        assert host["Init"]
+        assert not host["Init"]
         assert config["User"] == "1000:1000"
         assert config["StopSignal"] == "SIGTERM"
         assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}}
@@ -698,17 +700,35 @@ class TestEngine:
         found = engine.inspect(spec.name)
         published = {"HostIp": "127.0.0.1", "HostPort": str(spec.endpoint.port)}
         assert found["NetworkSettings"]["Ports"] == {"8080/tcp": [published]}
-        mounts = {mount["Source"]: (mount["Type"], mount["Destination"], mount["RW"]) for mount in found["Mounts"]}
+        mounts = {mount["Destination"]: (mount["Type"], mount["Source"], mount["RW"]) for mount in found["Mounts"]}
+        terminals = mounts.pop("/dev/pts")
+        assert (terminals[0], terminals[2]) == ("volume", True)
         assert mounts == {
-            str(engine.files(spec)): ("bind", "/home/coder/workspace", True),
-            str(engine.home(spec)): ("bind", "/home/coder", True),
-            str(engine.notices(spec)): ("bind", "/run/gunpowder-status", False),
+            "/home/coder/workspace": ("bind", str(engine.files(spec)), True),
+            "/home/coder": ("bind", str(engine.home(spec)), True),
+            "/run/gunpowder-status": ("bind", str(engine.notices(spec)), False),
         }
         (network,) = found["NetworkSettings"]["Networks"]
         options = engine.engine.inspect_network(network)["Options"]
         assert network == f"{spec.instance}-workspaces"
         assert options["com.docker.network.bridge.enable_icc"] == "false"
         assert options["com.docker.network.bridge.host_binding_ipv4"] == "127.0.0.1"
+
+    def test_terminals_are_its_own_and_go_with_it(self, engine: DockerPlace) -> None:
+        spec = engine.spec()
+        engine.runtime.ensure_running(spec)
+        (volume,) = (mount["Name"] for mount in engine.inspect(spec.name)["Mounts"] if mount["Type"] == "volume")
+        take = (
+            "import os\ntry:\n while True: os.open('/dev/ptmx', os.O_RDWR)\nexcept OSError as error: print(error.errno)"
+        )
+        _inside(engine, spec, f"python3 -c \"{take}; print(len(os.listdir('/dev/pts')) - 1)\"")
+        assert _inside(engine, spec, f'python3 -c "{take}"').strip() == "28", "the end is the workspace's own"
+        assert _inside(engine, spec, "stat -c '%a %g' /dev/pts/ptmx").strip() == "666 0"
+        engine.runtime.ensure_stopped(spec.name, generation=spec.generation, grace=1)
+        engine.runtime.ensure_running(spec)  # the same container, with all of them free again
+        assert _inside(engine, spec, "script -qfec tty /dev/null </dev/null").strip() == "/dev/pts/0"
+        engine.runtime.ensure_removed(spec.name)
+        assert volume not in {found["Name"] for found in engine.engine.volumes()["Volumes"] or []}
 
     def test_two_containers_cannot_reach_each_other(self, engine: DockerPlace) -> None:
         one, other = engine.spec(editor=True), engine.spec(editor=True)

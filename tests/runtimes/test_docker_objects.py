@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from workspaces.runtimes.base import Endpoint, Phase, WorkspaceSpec
 from workspaces.runtimes.docker_objects import (
+    Host,
     container_config,
     foreground_commands,
     from_inspect,
@@ -40,7 +42,7 @@ LABELS = {
 
 def test_nothing_but_the_reviewed_options_is_asked_for() -> None:
     """A new option is a decision; it shows here."""
-    config = container_config(SPEC, host_root="/srv/w")
+    config = container_config(SPEC, host_root="/srv/w", host=Host(processors=8, group_driver="cgroupfs"))
     assert set(config) == {
         "Image",
         "User",
@@ -58,16 +60,38 @@ def test_nothing_but_the_reviewed_options_is_asked_for() -> None:
     assert (host["Privileged"], host["ReadonlyRootfs"]) == (False, True)
     assert host["Memory"] == host["MemorySwap"]
     assert host["PortBindings"] == {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": "9007"}]}
-    assert [(mount["Type"], mount["Source"], mount["Target"]) for mount in host["Mounts"]] == [
+    *folders, terminals = host["Mounts"]
+    assert [(mount["Type"], mount["Source"], mount["Target"]) for mount in folders] == [
         ("bind", "/srv/w/home_7", "/home/coder"),
         ("bind", "/srv/w/user_7", "/home/coder/workspace"),
         ("bind", "/srv/w/notice_7", "/run/gunpowder-status"),
     ]
-    assert [mount.get("ReadOnly", False) for mount in host["Mounts"]] == [False, False, True]
+    assert [mount.get("ReadOnly", False) for mount in folders] == [False, False, True]
+    assert (terminals["Type"], terminals["Target"], "Source" in terminals) == ("volume", "/dev/pts", False)
+    assert "max=256" in terminals["VolumeOptions"]["DriverConfig"]["Options"]["o"].split(",")
+    assert host["Init"] is False, "the image's own first process keeps the log from being flooded"
     assert set(host["Tmpfs"]) == {"/tmp", "/run", "/run/gunpowder"}  # noqa: S108 - inside the container
     assert "noexec" in host["Tmpfs"]["/run/gunpowder"]
     assert "size=256k" in host["Tmpfs"]["/run/gunpowder"]
     assert config["Labels"] == LABELS
+
+
+@pytest.mark.parametrize(
+    ("processors", "wanted", "given"),
+    [(1, 2, 0.5), (2, 2, 1), (2, 0.5, 0.5), (3, 2, 1.5), (4, 2, 2), (4, 8, 2), (8, 8, 6), (64, 64, 62), (0, 2, 2)],
+)
+def test_no_workspace_gets_all_of_the_hosts_processors(processors: int, wanted: float, given: float) -> None:
+    host = Host.of({"NCPU": processors, "CgroupDriver": "cgroupfs"})
+    config = container_config(dataclasses.replace(SPEC, cpus=wanted), host_root="/srv/w", host=host)
+    assert config["HostConfig"]["NanoCpus"] == given * 1e9
+
+
+@pytest.mark.parametrize(
+    ("driver", "group"), [("cgroupfs", "/gunpowder"), ("systemd", "gunpowder.slice"), ("none", ""), (None, "")]
+)
+def test_all_workspaces_together_are_one_group_beside_the_platforms(driver: str | None, group: str) -> None:
+    config = container_config(SPEC, host_root="/srv/w", host=Host.of({"NCPU": 2, "CgroupDriver": driver}))
+    assert config["HostConfig"]["CgroupParent"] == group
 
 
 def test_containers_cannot_talk_to_each_other() -> None:
@@ -208,7 +232,7 @@ def test_an_answer_of_another_form_is_no_answer(answer: dict[str, Any]) -> None:
 
 
 def test_the_inner_secret_is_found_again() -> None:
-    config = container_config(SPEC, host_root="/srv/w")
+    config = container_config(SPEC, host_root="/srv/w", host=Host())
     assert secret_of({"Config": config}) == "hush"
     assert secret_of({"Config": {"Env": ["PATH=/bin", "EMPTY"]}}) == ""
     assert secret_of({"Config": {"Env": None}}) == ""

@@ -24,7 +24,7 @@ REPORT = "/run/gunpowder/report.json"
 EXTENSION = "/opt/code-server/lib/vscode/extensions/gunpowder"
 # As workspaces/runtimes/docker_objects.py has them.
 HARDENED = (
-    *("--user", "1000:1000", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--read-only", "--init"),
+    *("--user", "1000:1000", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--read-only"),
     *("--memory", "768m", "--pids-limit", "256", "--env", "GUNPOWDER_AUTH=none"),
     *("--tmpfs", "/tmp:rw,nosuid,nodev,exec,mode=1777,size=64m"),  # noqa: S108 - the container's own
     *("--tmpfs", "/run:rw,nosuid,nodev,noexec,size=16m,mode=0755"),
@@ -79,7 +79,7 @@ class Box:
 
     def alone(self, command: str, *options: str) -> Background:
         """Run `command` in a container of its own, which is gone afterwards."""
-        start = ("docker", "run", "--rm", *self.labels, *HARDENED, "--tmpfs", HOME_FOLDER, *options)
+        start = ("docker", "run", "--rm", "--init", *self.labels, *HARDENED, "--tmpfs", HOME_FOLDER, *options)
         return self._keep(Background(*start, "--entrypoint", "bash", self.image, "-c", command))
 
     # --- in it ---

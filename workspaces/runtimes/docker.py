@@ -22,6 +22,7 @@ from workspaces.runtimes.base import HEALTH_SECONDS, Change, Health, Observation
 from workspaces.runtimes.docker_connection import close_what_does_not_connect
 from workspaces.runtimes.docker_objects import (
     TOP_COLUMNS,
+    Host,
     container_config,
     foreground_commands,
     from_inspect,
@@ -100,6 +101,10 @@ class DockerRuntime:
         """The same engine for short looks."""
         return docker.APIClient(base_url=f"unix://{self._socket}", version="auto", timeout=LOOK_TIMEOUT)
 
+    @cached_property
+    def _host(self) -> Host:
+        return Host.of(self._engine.info())
+
     def ensure_running(self, spec: WorkspaceSpec) -> Observation:
         self._folders.ensure(spec.user_id)
         for attempt in range(NAME_CONFLICT_ROUNDS):
@@ -149,7 +154,7 @@ class DockerRuntime:
             return
         try:
             with _asking("remove a container"):
-                self._engine.remove_container(seen.container_id, force=True)
+                self._engine.remove_container(seen.container_id, force=True, v=True)
         except NotFound:
             return
         except APIError as error:
@@ -347,7 +352,7 @@ class DockerRuntime:
         try:
             with _asking("create a container"):
                 self._engine.create_container_from_config(
-                    container_config(spec, host_root=self._host_root), name=spec.name
+                    container_config(spec, host_root=self._host_root, host=self._host), name=spec.name
                 )
         except NotFound as error:
             raise StartRefused(

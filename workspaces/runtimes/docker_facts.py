@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from workspaces import naming
 from workspaces.runtimes.base import Fact, Verdict
+from workspaces.runtimes.kernel_limits import kernel_fact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
 OLDEST_ENGINE = (20, 10)
 # Redis, Postgres and cookies count in seconds; NTP keeps a machine within a tenth of one.
 CLOCK_SECONDS = 2
-# An editor's server holds one and each open window's file watcher one more: two were counted with one window
-# (`find /proc/*/fd -lname anon_inode:inotify` in a workspace), so this is two windows and a user's own tool. All
-# workspaces are one user of the host, and the kernel counts these by user.
-INOTIFY_INSTANCES = 4
-# VS Code watches every folder of a project; its own documentation recommends this much.
-INOTIFY_WATCHES = 524_288
 FULL, NEARLY_FULL = 0.05, 0.15  # what is left of a disk, of file handles, of process ids
 
 _NEEDED = {
@@ -124,7 +119,7 @@ def image_fact(image: str, identifier: str | None) -> Fact:
 
 def host_facts(proc: Path, *, workspaces: int) -> list[Fact]:
     """What the kernel has left. `proc` is the host's: a container sees these of it."""
-    facts = [_inotify(proc, workspaces=workspaces)]
+    facts = [kernel_fact(proc, workspaces=workspaces)]
     handles = _numbers(proc / "sys/fs/file-nr")
     if len(handles) == 3:  # noqa: PLR2004 - used, free, most: see proc_sys_fs(5)
         facts.append(_left("file handles", Limit(used=handles[0] - handles[1], of=handles[2]), "fs.file-max"))
@@ -133,25 +128,6 @@ def host_facts(proc: Path, *, workspaces: int) -> list[Fact]:
     if most and running is not None:
         facts.append(_left("processes", Limit(used=running, of=min(most)), "kernel.pid_max and kernel.threads-max"))
     return facts
-
-
-def _inotify(proc: Path, *, workspaces: int) -> Fact:
-    watches = _numbers(proc / "sys/fs/inotify/max_user_watches")
-    instances = _numbers(proc / "sys/fs/inotify/max_user_instances")
-    needed = max(workspaces, 1) * INOTIFY_INSTANCES
-    short = []
-    if instances and instances[0] < needed:
-        short.append(f"fs.inotify.max_user_instances = {max(1024, 2 * needed)} (now {instances[0]})")
-    if watches and watches[0] < INOTIFY_WATCHES:
-        short.append(f"fs.inotify.max_user_watches = {INOTIFY_WATCHES} (now {watches[0]})")
-    if not short:
-        return Fact(what="file watches", verdict=Verdict.OK, sentence="enough for every workspace at once")
-    return Fact(
-        what="file watches",
-        verdict=Verdict.ADVICE,
-        sentence="editors may not notice changed files, because all workspaces share the kernel's limits for one user; "
-        f"put into /etc/sysctl.d/90-gunpowder.conf: {'; '.join(short)}",
-    )
 
 
 def _left(what: str, limit: Limit, names: str) -> Fact:

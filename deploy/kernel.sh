@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Raises what the kernel counts by user to what deploy/kernel.conf says, where this machine lets it; safe to run again:
+#   deploy/kernel.sh now      until the next boot
+#   deploy/kernel.sh keep     and at every boot from now on (make up)
+# Never lowers anything, and never fails: a stack works without it, and the doctor says what it then cannot carry.
+set -euo pipefail
+# shellcheck source=deploy/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+WANTED=$ROOT/deploy/kernel.conf
+KEPT=${GUNPOWDER_SYSCTL_DIR:-/etc/sysctl.d}/90-gunpowder.conf
+PROC=${GUNPOWDER_PROC:-/proc}
+
+# enough NAME NOW WANTED: whether there is nothing to raise.
+enough() {
+    if [ "$1" = fs.pipe-user-pages-soft ]; then
+        [ "$2" -eq 0 ]
+    else
+        [ "$2" -ge "$3" ]
+    fi
+}
+
+raise_all() {
+    local line name value now file raised=() refused=()
+    while IFS= read -r line; do
+        if [[ ! "$line" =~ ^([a-z][a-z0-9._-]*)\ =\ ([0-9]+)$ ]]; then continue; fi
+        name=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}
+        file=$PROC/sys/${name//./\/}
+        # A kernel without it does not count it.
+        now=$(cat "$file" 2>/dev/null) || continue
+        if enough "$name" "$now" "$value"; then continue; fi
+        # shellcheck disable=SC2016  # expanded by the inner shell, as root
+        if as_root bash -c 'printf "%s\n" "$1" >"$0"' "$file" "$value" 2>/dev/null &&
+            enough "$name" "$(cat "$file")" "$value"; then
+            raised+=("$name: $now to $value")
+        else
+            refused+=("$name = $value (now $now)")
+        fi
+    done <"$WANTED"
+    if [ ${#raised[@]} -gt 0 ]; then printf 'raised %s\n' "${raised[@]}" >&3; fi
+    if [ ${#refused[@]} -gt 0 ]; then
+        printf 'not raised: %s\n' "${refused[@]}" >&3
+        say "One workspace may use up what all share: have root run deploy/kernel.sh keep" >&3
+    fi
+}
+
+keep() {
+    if cmp -s "$WANTED" "$KEPT"; then return; fi
+    # shellcheck disable=SC2016
+    if [ -d "$(dirname "$KEPT")" ] && as_root bash -c 'umask 022; cat "$0" >"$1.new" && mv "$1.new" "$1"' "$WANTED" "$KEPT" 2>/dev/null; then
+        say "kept for the next boot in $KEPT" >&3
+    fi
+}
+
+{ : >&3; } 2>/dev/null || exec 3>&1
+mode=${1:-}
+case $mode in
+    now | keep) ;;
+    *) die "deploy/kernel.sh does not know '$mode'." "" "Use one of: now, keep" ;;
+esac
+if [ -n "${DOCKER_HOST:-}" ] && [[ "$DOCKER_HOST" != unix://* ]]; then
+    say "The engine is another machine's ($DOCKER_HOST); run deploy/kernel.sh there."
+elif [ "${GUNPOWDER_RAISE_LIMITS:-yes}" = no ]; then
+    say "GUNPOWDER_RAISE_LIMITS=no: the kernel's limits are left as they are."
+else
+    raise_all
+    if [ "$mode" = keep ]; then keep; fi
+fi
