@@ -8,8 +8,10 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 WANTED=$ROOT/deploy/kernel.conf
-KEPT=${GUNPOWDER_SYSCTL_DIR:-/etc/sysctl.d}/90-gunpowder.conf
+# After 99-sysctl.conf, where machines have their older values.
+KEPT=${GUNPOWDER_SYSCTL_DIR:-/etc/sysctl.d}/99-z-gunpowder.conf
 PROC=${GUNPOWDER_PROC:-/proc}
+PAIR='^([a-z][a-z0-9._-]*) = ([0-9]+)$'
 
 # enough NAME NOW WANTED: whether there is nothing to raise.
 enough() {
@@ -23,7 +25,7 @@ enough() {
 raise_all() {
     local line name value now file raised=() refused=()
     while IFS= read -r line; do
-        if [[ ! "$line" =~ ^([a-z][a-z0-9._-]*)\ =\ ([0-9]+)$ ]]; then continue; fi
+        if [[ ! "$line" =~ $PAIR ]]; then continue; fi
         name=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}
         file=$PROC/sys/${name//./\/}
         # A kernel without it does not count it.
@@ -44,11 +46,27 @@ raise_all() {
     fi
 }
 
+# For the next boot: what was wanted and is not less than what this machine has by now.
+lasting() {
+    local line name now
+    printf '# Written by "make up" of Gunpowder from deploy/kernel.conf, which says why. To have the old values: delete this, and boot.\n'
+    while IFS= read -r line; do
+        if [[ ! "$line" =~ $PAIR ]]; then continue; fi
+        name=${BASH_REMATCH[1]}
+        now=$(cat "$PROC/sys/${name//./\/}" 2>/dev/null) || continue
+        if enough "$name" "$now" "${BASH_REMATCH[2]}"; then printf '%s = %s\n' "$name" "$now"; else printf '%s\n' "$line"; fi
+    done <"$WANTED"
+}
+
 keep() {
-    if cmp -s "$WANTED" "$KEPT"; then return; fi
+    local text
+    text=$(lasting)
+    if [ "$text" = "$(cat "$KEPT" 2>/dev/null)" ]; then return; fi
     # shellcheck disable=SC2016
-    if [ -d "$(dirname "$KEPT")" ] && as_root bash -c 'umask 022; cat "$0" >"$1.new" && mv "$1.new" "$1"' "$WANTED" "$KEPT" 2>/dev/null; then
+    if [ -d "$(dirname "$KEPT")" ] && as_root bash -c 'umask 022; printf "%s\n" "$0" >"$1.new" && mv "$1.new" "$1"' "$text" "$KEPT" 2>/dev/null; then
         say "kept for the next boot in $KEPT" >&3
+    else
+        say "not kept for the next boot: $KEPT cannot be written" >&3
     fi
 }
 
@@ -60,8 +78,8 @@ case $mode in
 esac
 if [ -n "${DOCKER_HOST:-}" ] && [[ "$DOCKER_HOST" != unix://* ]]; then
     say "The engine is another machine's ($DOCKER_HOST); run deploy/kernel.sh there."
-elif [ "${GUNPOWDER_RAISE_LIMITS:-yes}" = no ]; then
-    say "GUNPOWDER_RAISE_LIMITS=no: the kernel's limits are left as they are."
+elif [[ "${GUNPOWDER_RAISE_LIMITS:-yes}" =~ ^([Nn]o|NO|[Ff]alse|FALSE|[Oo]ff|OFF|0)$ ]]; then
+    say "GUNPOWDER_RAISE_LIMITS=$GUNPOWDER_RAISE_LIMITS: the kernel's limits are left as they are."
 else
     raise_all
     if [ "$mode" = keep ]; then keep; fi

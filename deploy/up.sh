@@ -217,7 +217,7 @@ down() {
 }
 
 purge() {
-    local project root containers networks volumes answer images
+    local project root containers networks volumes terminals answer images
     read_dotenv
     engine_or_nothing
     project=$(current_project)
@@ -225,6 +225,7 @@ purge() {
     containers=$(workspaces_of "$project")
     networks=$(docker network ls --quiet --filter "label=gunpowder.instance=$project")
     volumes=$(docker volume ls --quiet --filter "label=com.docker.compose.project=$project")
+    terminals=$(docker volume ls --quiet --filter "label=gunpowder.instance=$project")
     say "This deletes, for good:"
     say "  the services of project '$project'"
     say "  $(wc -w <<<"$containers") workspace containers and $(wc -w <<<"$networks") networks"
@@ -238,6 +239,9 @@ purge() {
     step "Services and volumes" purge compose --project-name "$project" down --volumes --remove-orphans
     # shellcheck disable=SC2086
     if [ -n "$containers" ]; then step "Workspace containers" purge-containers docker container rm --force --volumes $containers; fi
+    # Those of containers that somebody removed by hand; the others have gone with theirs.
+    # shellcheck disable=SC2086
+    if [ -n "$terminals" ]; then step "Terminals left behind" purge-terminals docker volume rm --force $terminals; fi
     # shellcheck disable=SC2086
     if [ -n "$networks" ]; then step "Networks" purge-networks docker network rm $networks; fi
     # Only what the platform makes is removed, through a container: the files belong to the workspaces' user.
@@ -248,7 +252,7 @@ purge() {
             --volume "$root:/purge" "$images" -c 'shopt -s nullglob; rm -rf --one-file-system /purge/user_* /purge/home_* /purge/notice_*; ls -A /purge'
     fi
     rm -f "$OVERRIDE"
-    say "Purged. Images are kept; 'docker image ls gunpowder/*' lists them."
+    say "Purged. Images are kept; 'docker image ls gunpowder/*' lists them. Limits of the kernel stay raised: docs/operations.md."
 }
 
 # One at a time in a checkout: two would write the same files and fight over the same containers.

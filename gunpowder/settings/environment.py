@@ -230,7 +230,13 @@ class Environment(BaseSettings):
         description="Memory of one workspace (no swap on top).",
         examples=["1536m", "2g"],
     )
-    cpus: float = Field(2, ge=0.1, le=512, description="Processors of one workspace.", examples=["2", "0.5"])
+    cpus: float = Field(
+        2,
+        ge=0.1,
+        le=512,
+        description="Processors of one workspace; at most all but two of the host's, and half of a small one's.",
+        examples=["2", "0.5"],
+    )
     pids: int = Field(512, ge=64, le=65536, description="Processes and threads of one workspace.", examples=["512"])
     runtime: Literal["docker", "memory"] = Field(
         "docker", description="Where containers run; `memory` is for tests only.", examples=["docker"]

@@ -246,7 +246,7 @@ class DockerPlace(_Specs):
         for entry in self.ours():
             if not {name.lstrip("/") for name in entry["Names"] or ()} & set(kept):
                 with contextlib.suppress(NotFound, APIError):  # the second: its removal is under way already
-                    self.engine.remove_container(entry["Id"], force=True)
+                    self.engine.remove_container(entry["Id"], force=True, v=True)
 
     def clear(self) -> None:
         self.remove_containers()

@@ -625,7 +625,7 @@ class TestEngine:
             assert [network["Id"] for network in engine.engine.networks(names=[name])] == [newer]
             assert runtime.ensure_running(rehash(second, instance=instance)).alive
         finally:
-            engine.engine.remove_container(made["Id"], force=True)
+            engine.engine.remove_container(made["Id"], force=True, v=True)
         assert older != newer
 
     def test_a_network_whose_name_only_ends_like_ours_is_not_ours(self, engine: DockerPlace) -> None:

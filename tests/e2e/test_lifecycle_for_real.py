@@ -140,7 +140,7 @@ def test_a_container_stopped_by_hand_is_stopped(running: Person) -> None:
 
 def test_a_removed_container_is_stopped_and_comes_back_with_its_files(running: Person) -> None:
     running.leave_mark()
-    docker("rm", "--force", running.container)
+    docker("rm", "--force", "--volumes", running.container)
     found = settled(running, "stopped", "failed")
     assert (found["state"], found["stop_reason"]) == ("stopped", "removed")
     running.start()

@@ -101,7 +101,7 @@ def test_a_person_starts_works_stops_and_comes_back(stack: Stack, page: Page) ->
     expect_everything_there(person)
 
     # The container is taken away behind everybody's back: whoever opens the editor gets a new one with everything.
-    docker("rm", "--force", person.container)
+    docker("rm", "--force", "--volumes", person.container)
     editor = page.context.new_page()
     editor.goto(f"{stack.url}{person.path}")
     wait_for_workbench(editor)

@@ -89,7 +89,11 @@ def container_config(spec: WorkspaceSpec, *, host_root: str, host: Host) -> dict
                 {
                     "Type": "volume",
                     "Target": "/dev/pts",
-                    "VolumeOptions": {"NoCopy": True, "DriverConfig": {"Name": "local", "Options": _TERMINALS}},
+                    "VolumeOptions": {
+                        "NoCopy": True,
+                        "Labels": {naming.LABEL_INSTANCE: spec.instance},  # to be found if somebody removes it alone
+                        "DriverConfig": {"Name": "local", "Options": _TERMINALS},
+                    },
                 },
             ],
             # Never another address: a port published elsewhere is reachable from every container.

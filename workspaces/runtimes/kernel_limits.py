@@ -70,7 +70,9 @@ def kernel_fact(proc: Path, *, workspaces: int) -> Fact:
     ]
     if not short:
         return Fact(
-            what=what, verdict=Verdict.OK, sentence="each workspace is bounded by its own memory, and by no other"
+            what=what,
+            verdict=Verdict.OK,
+            sentence="what the kernel counts by user and a machine may raise is bounded by each workspace's own memory",
         )
     least, now = min(short, key=lambda found: found[0].carries(found[1]))
     carried = least.carries(now)
@@ -82,7 +84,7 @@ def kernel_fact(proc: Path, *, workspaces: int) -> Fact:
         sentence=f"all workspaces share what the kernel counts by user: {least.name} carries {carried} of them"
         + (f", and there are {workspaces}" if few else "")
         + ", and one that takes all takes it from all. `make up` as root raises it, or put into "
-        f"/etc/sysctl.d/90-gunpowder.conf and run `sysctl --system`: {names}",
+        f"/etc/sysctl.d/99-z-gunpowder.conf and run `sysctl --system`: {names}",
     )
 
 

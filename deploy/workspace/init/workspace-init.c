@@ -27,7 +27,10 @@ enum {
     RATE = 8 * 1024,    /* a second */
     PART = 4096,        /* no more than PIPE_BUF: a pipe that is ready takes it without waiting */
     PATIENCE = 500,     /* milliseconds for an engine that is slow to read; none for one that was slow the last time */
+    LINE = 64,          /* what a line costs besides its bytes: the engine writes as much about it */
     NOTE_EVERY = 10,    /* seconds between two notes about what was left out */
+    EVERY = 5000,       /* milliseconds between two looks when nothing happens */
+    AT_ONCE = 64,       /* signals and ended processes in one go: those who send them must not have all the time */
     CANNOT_RUN = 127,
 };
 
@@ -78,7 +81,6 @@ static void note_what_is_missing(struct stream *stream) {
     int length = snprintf(text, sizeof text, "%sworkspace: %llu bytes of output were left out of this log\n",
                           stream->torn ? "\n" : "", left_out);
     put(stream->to, text, (size_t)length);
-    tokens -= length;
     stream->torn = false;
     left_out = 0;
     noted_at = now();
@@ -93,13 +95,15 @@ static bool pass(struct stream *stream) {
     tokens += (moment - filled_at) * RATE;
     if (tokens > BURST) tokens = BURST;
     filled_at = moment;
-    if (tokens >= 2 * PART && moment - noted_at >= NOTE_EVERY) note_what_is_missing(stream);
-    if (tokens < (double)got || !ready(stream->to)) {
+    if (moment - noted_at >= NOTE_EVERY) note_what_is_missing(stream);
+    double cost = (double)got;
+    for (ssize_t i = 0; i < got; i++) cost += part[i] == '\n' ? LINE : 0;
+    if (tokens < cost || !ready(stream->to)) {
         left_out += (unsigned long long)got;
         return true;
     }
     put(stream->to, part, (size_t)got);
-    tokens -= (double)got;
+    tokens -= cost;
     stream->torn = part[got - 1] != '\n';
     return true;
 }
@@ -123,7 +127,7 @@ static void become(char *argv[], int out, int err, const sigset_t *before) {
 /* Take away whoever has ended; true once that was the program itself. */
 static bool reap(pid_t program, int *status) {
     bool over = false;
-    for (;;) {
+    for (int each = 0; each < AT_ONCE; each++) {
         int how;
         pid_t gone = waitpid(-1, &how, WNOHANG);
         if (gone <= 0) return over;
@@ -132,11 +136,12 @@ static bool reap(pid_t program, int *status) {
             *status = WIFSIGNALED(how) ? 128 + WTERMSIG(how) : WEXITSTATUS(how);
         }
     }
+    return over;
 }
 
 static void hand_on(int signals, pid_t program) {
     struct signalfd_siginfo info;
-    while (read(signals, &info, sizeof info) == (ssize_t)sizeof info) {
+    for (int each = 0; each < AT_ONCE && read(signals, &info, sizeof info) == (ssize_t)sizeof info; each++) {
         if (info.ssi_signo != SIGCHLD) kill(program, (int)info.ssi_signo);
     }
 }
@@ -176,11 +181,10 @@ int main(int argc, char *argv[]) {
         {.fd = signals, .events = POLLIN}, {.fd = out.from, .events = POLLIN}, {.fd = err.from, .events = POLLIN}};
     struct stream *streams[] = {NULL, &out, &err};
     for (;;) {
-        if (poll(all_of_it, 3, -1) < 0 && errno != EINTR) fail("no waiting");
-        if (all_of_it[0].revents) {
-            hand_on(signals, program);
-            if (reap(program, &status)) break;
-        }
+        if (poll(all_of_it, 3, EVERY) < 0 && errno != EINTR) fail("no waiting");
+        hand_on(signals, program);
+        if (reap(program, &status)) break;
+        if (now() - noted_at >= NOTE_EVERY) note_what_is_missing(&err);
         for (int i = 1; i < 3; i++) {
             if (!(all_of_it[i].revents)) continue;
             if (!pass(streams[i]) && !(all_of_it[i].revents & POLLIN)) all_of_it[i].fd = -1; /* closed by all writers */
