@@ -96,7 +96,7 @@ def hold_alone(take: Callable[[], object], *, most: int, counter: Path) -> None:
         except OSError as error:
             end = errno.errorcode.get(error.errno or 0, "?")
             break
-        if len(held) % 500 == 0:
+        if len(held) % 100 == 1:
             counter.write_text(f"{len(held)} …")
     counter.write_text(f"{len(held)} {end}")
     while True:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import struct
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Error, expect
 
 from tests.e2e.workbench import log_in, undisturbed, wait_for_workbench
 from tests.suite.waiting import eventually
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from collections.abc import Sequence
+
+    from playwright.sync_api import Frame, Page
 
     from tests.e2e.stack import Person, Stack
 
@@ -37,16 +40,23 @@ def picture() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-def shown(page: Page) -> list[int]:
-    """The widths of all pictures in all frames, as far as they are loaded."""
-    found = list[int]()
-    for frame in page.frames:
-        found += frame.evaluate("[...document.images].map(image => image.complete ? image.naturalWidth : 0)")
+def asked(frames: Sequence[Frame], script: str) -> list[Any]:
+    """What each frame answers. One that is loading another page at that moment has no answer yet."""
+    found = []
+    for frame in frames:
+        with contextlib.suppress(Error):
+            found.append(frame.evaluate(script))
     return found
 
 
+def shown(page: Page) -> list[int]:
+    """The widths of all pictures in all frames, as far as they are loaded."""
+    widths = asked(page.frames, "[...document.images].map(image => image.complete ? image.naturalWidth : 0)")
+    return [width for each in widths for width in each]
+
+
 def text_of_frames(page: Page) -> str:
-    return "\n".join(str(frame.evaluate("document.body ? document.body.innerText : ''")) for frame in page.frames[1:])
+    return "\n".join(asked(page.frames[1:], "document.body ? document.body.innerText : ''"))
 
 
 def open_from_list(page: Page, name: str) -> None:
