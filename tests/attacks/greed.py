@@ -60,6 +60,8 @@ def spread(count: int, work: Callable[[int], None]) -> None:
     for number in range(count):
         with contextlib.suppress(OSError):
             one(number)
+        if number == count // 10:  # the last of many that spin waits long for its turn
+            tell(f"{len(numbers)} processes and more")
     tell(f"{len(numbers)} processes")
     while True:
         pid, _ = os.wait()
@@ -240,7 +242,7 @@ def pipes() -> None:
                 os.write(writer, b"x" * (1 << 16))
         return reader, writer
 
-    hold(take, most=1000, what="filled pipes of up to 1 MB")
+    hold(take, most=600, what="filled pipes of up to 1 MB")
 
 
 def queues() -> None:
@@ -283,7 +285,7 @@ def requests() -> None:
         context = ctypes.c_ulong()
         return checked(LIBC.syscall(SYS_IO_SETUP, 128, ctypes.byref(context)))
 
-    hold(take, most=100_000, what="contexts of asynchronous requests", processes=4)
+    hold(take, most=50_000, what="contexts of asynchronous requests", processes=4)
 
 
 def sockets() -> None:
@@ -295,7 +297,7 @@ def sockets() -> None:
                 one.send(b"x" * 65536)
         return one, other
 
-    hold(take, most=4000, what="filled socket pairs")
+    hold(take, most=2000, what="filled socket pairs")
 
 
 def locks() -> None:
