@@ -130,9 +130,10 @@ write_override() {
         printf '  hasher: {image: %s}\n' "$(quoted "${tag[GUNPOWDER_APP_IMAGE]}")"
         printf '  worker:\n    image: %s\n    environment: *environment\n    volumes:\n' "$(quoted "${tag[GUNPOWDER_APP_IMAGE]}")"
         printf '      - %s\n' "$(quoted "$(docker_socket):/var/run/docker.sock")" "$(quoted "$root:/app/workspace")"
-        printf '  nginx:\n    image: %s\n    environment:\n      GUNPOWDER_PORT: %s\n      GUNPOWDER_PUBLIC_SCHEME: %s\n' \
-            "$(quoted "${tag[GUNPOWDER_NGINX_IMAGE]}")" "$(quoted "$(value GUNPOWDER_PORT 8080)")" \
-            "$(quoted "$(value GUNPOWDER_PUBLIC_SCHEME http)")"
+        printf '  nginx:\n    image: %s\n    environment:\n' "$(quoted "${tag[GUNPOWDER_NGINX_IMAGE]}")"
+        printf '      %s: %s\n' GUNPOWDER_PORT "$(quoted "$(value GUNPOWDER_PORT 8080)")" \
+            GUNPOWDER_PUBLIC_SCHEME "$(quoted "$(value GUNPOWDER_PUBLIC_SCHEME http)")" \
+            GUNPOWDER_TRUSTED_PROXIES "$(quoted "$(value GUNPOWDER_TRUSTED_PROXIES)")"
     )
     if [ -f "$OVERRIDE" ] && [ "$text" = "$(cat "$OVERRIDE")" ]; then
         say "docker-compose.override.yml is up to date"

@@ -43,6 +43,7 @@ WRONG = {
     "GUNPOWDER_DEMO_USER": ("perhaps",),
     "GUNPOWDER_LOG_LEVEL": ("LOUD",),
     "GUNPOWDER_ALLOWED_HOSTS": (",", " , "),
+    "GUNPOWDER_TRUSTED_PROXIES": ("proxy.example.org", "10.0.0.5,0.0.0.0/0", "10.0.0.5/33", "::/0"),
     "GUNPOWDER_SECRET_KEY": ("short",),
     "DATABASE_URL": ("mysql://u:hush@h/d", "not a url", "postgres://[::1", "postgres://u:hush@h:port/d"),
     "REDIS_URL": ("http://:hush@h", "nonsense", "redis://[::1", "redis://:hush@h:port/0"),

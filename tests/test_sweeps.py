@@ -14,7 +14,17 @@ from django.contrib.sessions.models import Session
 from tests.trouble import CannotStop, Interrupted
 from workspaces import access, lifecycle, sweeps, ticket
 from workspaces.lifecycle import Outcome
-from workspaces.models import PortRest, Ticket, TokenFamily, Transition, Usage, WorkerBeat, Workspace
+from workspaces.models import (
+    KnownPlace,
+    LoginAllowance,
+    PortRest,
+    Ticket,
+    TokenFamily,
+    Transition,
+    Usage,
+    WorkerBeat,
+    Workspace,
+)
 from workspaces.passes import Report
 from workspaces.runtimes.base import Endpoint, Phase
 from workspaces.runtimes.memory import MemoryRuntime
@@ -436,10 +446,14 @@ def test_the_purge_deletes_what_nobody_can_use_and_no_more(user: Any, now: datet
     for key, moment in (("old", old), ("fresh", now + timedelta(hours=1))):
         Session.objects.create(session_key=key, session_data="", expire_date=moment)
         TokenFamily.objects.create(user=user, login=key, newest="", created_at=old, expires_at=moment)
+        LoginAllowance.objects.create(key=key, account="alice", full_at=moment)
+    for place, moment in (("old", now - timedelta(days=91)), ("fresh", now - timedelta(days=89))):
+        KnownPlace.objects.create(place=place, user=user, last_at=moment)
     report = sweeps.purge_expired(now=now)
     assert {action["action"]: action["count"] for action in report.actions} == {
         "tickets": 1,
         "log-ins": 1,
+        "lock-out": 2,
         "sessions": 1,
         "ports": 1,
         "workers": 1,

@@ -11,6 +11,8 @@ sweep       one question about rows, one bounded batch, each row on its own (`sw
 reconcile   the sweep that compares rows with containers, from both sides
 gate        decides for nginx who may reach which editor, and where it is (`gate.py`)
 ticket      the opaque cookie that opens one user's editor and nothing else (`ticket.py`)
+place       where somebody logs in: a device that the account knows, or an address (`lockout.py`)
+lock-out    how many wrong passwords an account bears from a place, and from strangers' places together
 clock       a time at which a signal was last seen: presence, work, connection (`idleness.py`)
 presence    a person: keys, pointer, cursor, terminal input, a visit to the editor's page
 work        a foreground command in a terminal, or a busy processor; bounded by a budget without presence

@@ -14,7 +14,7 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.html import format_html
 
-from workspaces import lifecycle, naming, operator
+from workspaces import lifecycle, logins, naming, operator
 from workspaces.errors import WorkspaceError
 from workspaces.models import IdlePause, Ticket, Transition, UserLimits, WorkerBeat, Workspace
 from workspaces.states import SENTENCES, Reason
@@ -255,6 +255,14 @@ def _shown(decision: dict[str, Any] | None) -> str:
 
 class NamedUserAdmin(_FindsNames, UserAdmin):  # type: ignore[type-arg]
     """Django's own; what it finds is also what the fields for a user offer."""
+
+    actions = ("forget_wrong_passwords",)
+
+    @admin.action(description="Forget wrong passwords", permissions=["change"])
+    def forget_wrong_passwords(self, request: HttpRequest, rows: QuerySet[Any]) -> None:
+        """Who was locked out may try again at once."""
+        held = sum(1 for user in rows if logins.forget_wrong_passwords(user))
+        self.message_user(request, f"{held} of {len(rows)} account(s) had wrong passwords held against them.")
 
 
 admin.site.unregister(get_user_model())

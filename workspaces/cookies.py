@@ -1,9 +1,14 @@
-"""How the editor ticket travels: a cookie that only this user's editor path ever sees."""
+"""Cookies: the ticket, which only its user's editor path ever sees, and what a device is known by at log-in."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+import secrets
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.core import signing
+from django.shortcuts import resolve_url
 
 from workspaces import naming, ticket
 from workspaces.models import FAMILY_PREFIX
@@ -36,3 +41,39 @@ def login_of(request: HttpRequest) -> str:
         return f"{FAMILY_PREFIX}{token.get('login', '')}"[:64]
     key = request.session.session_key or ""
     return f"session:{hashlib.sha256(key.encode()).hexdigest()[:48]}" if key else ""
+
+
+DEVICE = "gunpowder_device"
+DEVICE_KNOWN = timedelta(days=180)
+#: So many accounts a device keeps: those that logged in last.
+DEVICE_ACCOUNTS = 8
+_SALT = "workspaces.device"
+
+
+def device_of(request: HttpRequest, *, user_id: int) -> str | None:
+    """The name under which this account has logged in on this device before. It opens nothing: see `lockout`."""
+    return _devices(request).get(user_id)
+
+
+def set_device(response: HttpResponseBase, request: HttpRequest, *, user_id: int) -> None:
+    """Remember that this account has logged in here. Only the log-in page is ever shown it."""
+    names = _devices(request)
+    own = names.pop(user_id, None) or secrets.token_hex(8)
+    latest = [(user_id, own), *names.items()][:DEVICE_ACCOUNTS]
+    response.set_cookie(
+        DEVICE,
+        signing.dumps(latest, salt=_SALT),
+        max_age=int(DEVICE_KNOWN.total_seconds()),
+        path=resolve_url("login"),
+        secure=request.is_secure(),
+        httponly=True,
+        samesite="Lax",
+    )
+
+
+def _devices(request: HttpRequest) -> dict[int, str]:
+    try:
+        found: Any = signing.loads(request.COOKIES.get(DEVICE, ""), salt=_SALT, max_age=DEVICE_KNOWN)
+        return dict(found)  # signed by us, so of the shape that we gave it
+    except signing.BadSignature:
+        return {}

@@ -89,6 +89,16 @@ class PasswordsBusy(WorkspaceError):
         self.retry_after = retry_after
 
 
+class LockedOut(WorkspaceError):
+    """Too many wrong passwords for one account from one place; nothing was checked. `retry_after` is in seconds."""
+
+    code = "throttled"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class PasswordsUnavailable(WorkspaceError):
     """What checks passwords does not answer."""
 

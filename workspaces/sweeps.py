@@ -16,7 +16,7 @@ from django.contrib.sessions.models import Session
 from django.core.exceptions import ObjectDoesNotExist
 from django.db.models import F
 
-from workspaces import activity, admission, conf, dispatch, families, lifecycle, locks, naming, rules, ticket
+from workspaces import activity, admission, conf, dispatch, families, lifecycle, lockout, locks, naming, rules, ticket
 from workspaces.activity import Seen
 from workspaces.errors import RuntimeUnavailable, StopRefused
 from workspaces.models import PortRest, Usage, WorkerBeat, Workspace
@@ -324,6 +324,7 @@ def purge_expired(*, now: datetime) -> Report:
             return report
         report.add(None, "tickets", count=ticket.purge(now=now))
         report.add(None, "log-ins", count=families.purge(now=now))
+        report.add(None, "lock-out", count=lockout.purge(now=now))
         report.add(None, "sessions", count=Session.objects.filter(expire_date__lt=now).delete()[0])
         report.add(None, "ports", count=PortRest.objects.filter(released_at__lt=now - 2 * REST).delete()[0])
         report.add(None, "workers", count=WorkerBeat.objects.filter(at__lt=now - timedelta(days=1)).delete()[0])

@@ -104,6 +104,8 @@ CACHES = {
 HASHER_SOCKET = Path(hasher.SOCKET)
 # No other: each would be worked out in web, where a flood of log-ins takes the gate's processor.
 PASSWORD_HASHERS = ["workspaces.passwords.ApartPBKDF2"]
+# Django's own is for sessions that were begun before ours was here; ours never lets it be asked for a password.
+AUTHENTICATION_BACKENDS = ["workspaces.logins.LockoutBackend", "django.contrib.auth.backends.ModelBackend"]
 _DJANGOS = ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "workspaces.passwords.NotTooLong"},

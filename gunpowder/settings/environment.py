@@ -8,73 +8,18 @@ pass `NAME: ${NAME:-}` without repeating a default.
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-_SIZE = re.compile(r"(\d+)([bkmg]?)b?", re.IGNORECASE)
-_UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+from gunpowder.settings.values import AbsolutePath, Names, Networks, PortRange, Size, is_url
 
 
 class SettingsError(Exception):
     """A wrong or missing setting; the text is for the operator."""
-
-
-def _size(value: Any) -> Any:
-    if isinstance(value, str):
-        match = _SIZE.fullmatch(value.strip())
-        if match is None:
-            raise ValueError("is not a size: a whole number with b, k, m or g behind it")
-        return int(match[1]) * _UNITS[match[2].lower()]
-    return value
-
-
-def _range(value: Any) -> Any:
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+)\s*-\s*(\d+)\s*", value)
-        if match is None:
-            raise ValueError("is not a range: two numbers with a dash between them")
-        return (int(match[1]), int(match[2]))
-    return value
-
-
-def _ordered(value: tuple[int, int]) -> tuple[int, int]:
-    low, high = value
-    if not 1024 <= low <= high <= 65535:  # noqa: PLR2004 - the bounds of unprivileged ports
-        raise ValueError("must lie between 1024 and 65535, the lower number first")
-    return value
-
-
-def _names(value: Any) -> Any:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
-
-
-def _absolute(value: Path) -> Path:
-    if not value.is_absolute() or ".." in value.parts:
-        raise ValueError("must be an absolute path without '..'")
-    return value
-
-
-def _is_url(text: str, *, schemes: set[str]) -> bool:
-    """Whether `text` can be taken apart at all; the port is only looked at when it is asked for."""
-    try:
-        url = urlsplit(text)
-        port = url.port
-    except ValueError:
-        return False
-    return url.scheme in schemes and port != 0
-
-
-Size = Annotated[int, BeforeValidator(_size)]
-PortRange = Annotated[tuple[int, int], NoDecode, BeforeValidator(_range), AfterValidator(_ordered)]
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 
 class Environment(BaseSettings):
@@ -100,6 +45,12 @@ class Environment(BaseSettings):
         min_length=1,
         description="Host names under which the app may be asked for, separated by commas.",
         examples=["code.example.org,localhost"],
+    )
+    trusted_proxies: Networks = Field(
+        (),
+        description="Addresses or networks of proxies in front, separated by commas: who they say in X-Forwarded-For "
+        "that a client is, counts. From anybody else that header is ignored. Names are not possible.",
+        examples=["10.0.0.5,2001:db8::/64"],
     )
     workspace_host: str = Field(
         "",
@@ -303,12 +254,12 @@ class Environment(BaseSettings):
 
     @model_validator(mode="after")
     def _urls_make_sense(self) -> Self:
-        if not _is_url(self.database_url, schemes={"postgres", "postgresql"}):
+        if not is_url(self.database_url, schemes={"postgres", "postgresql"}):
             raise ValueError(
                 "DATABASE_URL is not a URL that starts with postgres:// and names a host and, as a number, a port. "
                 "Example: DATABASE_URL=postgres://user:password@host:5432/name"
             )
-        if not _is_url(self.redis_url, schemes={"redis", "rediss", "unix"}):
+        if not is_url(self.redis_url, schemes={"redis", "rediss", "unix"}):
             raise ValueError(
                 "REDIS_URL is not a URL that starts with redis://, rediss:// or unix://. "
                 "Example: REDIS_URL=redis://:password@host:6379/0"

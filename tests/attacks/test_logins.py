@@ -5,6 +5,7 @@ What it costs is printed as a ratio to the same stack a moment before. `make att
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import statistics
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from tests.attacks.addresses import from_address
 from tests.e2e.stack import ASSET
 from tests.suite.patience import PATIENCE
 from tests.suite.programs import attempt, docker
@@ -35,14 +37,11 @@ PARALLEL = 24
 TOKEN = "/api/v1/auth/token"
 
 
-def from_address(stack: Stack, address: str) -> httpx.Client:
-    """A client that nginx sees as this address of the loopback."""
-    transport = httpx.HTTPTransport(local_address=address)
-    return httpx.Client(base_url=stack.url, transport=transport, trust_env=False, timeout=60 * PATIENCE)
-
-
 class Flood:
-    """Wrong log-ins, each as soon as the last was answered, for an account that there is and one that there is not."""
+    """Wrong log-ins, each as soon as the last was answered: for one account, and for names that are none.
+
+    Those are many, because one would soon be locked out there, and nothing would be hashed any more.
+    """
 
     def __init__(self, stack: Stack, victim: str) -> None:
         self.answers: Counter[int] = Counter()
@@ -52,9 +51,10 @@ class Flood:
         self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(PARALLEL)]
 
     def _run(self, number: int) -> None:
-        name = self._victim if number % 4 < 3 else "nobody-at-all"
+        names = itertools.count(number, PARALLEL)
         with from_address(self._stack, f"127.0.0.{2 + number % 2}") as client:
             while not self._over.is_set():
+                name = self._victim if number % 4 < 2 else f"nobody-{next(names)}"
                 try:
                     answer = client.post(TOKEN, json={"username": name, "password": f"wrong {number}"})
                 except httpx.HTTPError as trouble:

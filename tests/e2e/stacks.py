@@ -37,6 +37,10 @@ def idle_stack() -> Iterator[Stack]:
     yield from _lifetime("idle", ports=14000)
 
 
+#: An address of the loopback from which stacks are told who a client is.
+TRUSTED_PROXY = "127.0.0.77"
+
+
 def _lifetime(name: str, *, ports: int) -> Iterator[Stack]:
     """Frequent sweeps and little memory."""
     settings = {
@@ -49,6 +53,7 @@ def _lifetime(name: str, *, ports: int) -> Iterator[Stack]:
         "GUNPOWDER_START_TIMEOUT_SECONDS": f"{max(60, 20 * PATIENCE):.0f}",
         "GUNPOWDER_START_CONCURRENCY": "2" if SLOW else "4",
         "GUNPOWDER_MEMORY": "768m",
+        "GUNPOWDER_TRUSTED_PROXIES": TRUSTED_PROXY,
     }
     made = Stack(name, ports=ports, **settings)
     LIVE.setdefault(name, []).append(made)

@@ -16,6 +16,7 @@ from rest_framework_simplejwt.exceptions import TokenError
 
 from workspaces.errors import (
     AccessDenied,
+    LockedOut,
     NotRunning,
     PasswordsBusy,
     PasswordsUnavailable,
@@ -65,7 +66,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
             return Response(error_body("token_not_valid", "The token is invalid or has expired."), status=401)
         case NotRunning():
             return Response(error_body(error.code, error.message), status=409)
-        case StartsTooOften() | PasswordsBusy():
+        case StartsTooOften() | PasswordsBusy() | LockedOut():
             headers["Retry-After"] = str(error.retry_after)
             return Response(
                 error_body(error.code, error.message, {"retry_after": error.retry_after}),

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from workspaces import naming, timetable
 from workspaces.idleness import Clocks, Limits
-from workspaces.models.logins import FAMILY_PREFIX, Ticket, TokenFamily
+from workspaces.models.logins import FAMILY_PREFIX, KnownPlace, LoginAllowance, Ticket, TokenFamily
 from workspaces.querysets import WorkspaceQuerySet
 from workspaces.runtimes.base import Endpoint
 from workspaces.states import Reason, State, Wanted
@@ -25,6 +25,8 @@ __all__ = [
     "FAMILY_PREFIX",
     "IdlePause",
     "IdlePauseQuerySet",
+    "KnownPlace",
+    "LoginAllowance",
     "PortRest",
     "Ticket",
     "TokenFamily",

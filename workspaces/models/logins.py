@@ -80,3 +80,35 @@ class Ticket(models.Model):
 
     def __str__(self) -> str:
         return f"ticket {self.pk} of user {self.user_id}"
+
+
+class LoginAllowance(models.Model):
+    """How many wrong passwords an account still bears from one place, or from a group of places (`lockout`).
+
+    `key` and `account` are hashes: neither tells a name, an address or a password that was typed as a name. `full_at`
+    is when nothing is held against the place any more, `tries` how many were wrong since it was last forgotten.
+    """
+
+    key = models.CharField(max_length=64, primary_key=True)
+    account = models.CharField(max_length=64, db_index=True)
+    full_at = models.DateTimeField(db_index=True)
+    tries = models.PositiveIntegerField(default=0)
+
+    objects: ClassVar[Any] = models.Manager()
+
+    def __str__(self) -> str:
+        return f"{self.tries} wrong passwords at one place, held against it until {self.full_at}"
+
+
+class KnownPlace(models.Model):
+    """An address that a user has logged in from, as a hash of both."""
+
+    place = models.CharField(max_length=64, primary_key=True)
+    # Not held to in the database, as in TokenFamily: a log-in may come in while its user is deleted.
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_constraint=False)
+    last_at = models.DateTimeField(db_index=True)
+
+    objects: ClassVar[Any] = models.Manager()
+
+    def __str__(self) -> str:
+        return f"a place where user {self.user_id} logged in, last at {self.last_at}"

@@ -12,6 +12,15 @@ from workspaces import passwords
 WRONG = "That user name and password do not belong to an active account. Check both and try again."
 
 
+MINUTE = 60
+
+
+def in_words(seconds: int) -> str:
+    """How long to wait, rounded up: nobody reads `346 seconds`."""
+    number, unit = (seconds, "second") if seconds <= MINUTE else (-(-seconds // MINUTE), "minute")
+    return f"{number} {unit}{'' if number == 1 else 's'}"
+
+
 class LoginForm(AuthenticationForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

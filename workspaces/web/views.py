@@ -17,12 +17,12 @@ from django.views.decorators.http import require_safe
 from workspaces import access, ticket
 from workspaces.api.representation import represent
 from workspaces.api.throttles import throttle_login
-from workspaces.cookies import clear_ticket, login_of, set_ticket
-from workspaces.errors import AccessDenied, PasswordsBusy, PasswordsUnavailable
+from workspaces.cookies import clear_ticket, login_of, set_device, set_ticket
+from workspaces.errors import AccessDenied, LockedOut, PasswordsBusy, PasswordsUnavailable
 from workspaces.states import SENTENCES
 from workspaces.web import pages
 from workspaces.web.asking import owner_named_in
-from workspaces.web.forms import LoginForm
+from workspaces.web.forms import LoginForm, in_words
 from workspaces.web.pages import bad_request, csrf_failure, denied, not_found, server_error, unavailable
 
 if TYPE_CHECKING:
@@ -60,22 +60,31 @@ class LoginPage(LoginView):
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         wait = throttle_login(request)
-        if wait is None:
-            try:
-                return super().post(request, *args, **kwargs)
-            except PasswordsBusy as busy:
-                wait = busy.retry_after
-            except PasswordsUnavailable as problem:
-                return pages.unavailable(request, problem.message)
+        if wait is not None:
+            return self._refused(request, "Too many attempts.", wait)
+        try:
+            return super().post(request, *args, **kwargs)
+        except PasswordsBusy as busy:
+            return self._refused(request, "Many people log in at the moment.", busy.retry_after)
+        except LockedOut as locked:
+            sentence = "Too many wrong passwords for this account from here."
+            return self._refused(request, sentence, locked.retry_after, locked_out=True)
+        except PasswordsUnavailable as problem:
+            return pages.unavailable(request, problem.message)
+
+    def _refused(self, request: HttpRequest, why: str, wait: int, **more: Any) -> HttpResponse:
+        """429: the form again, with the name in it. Nothing was checked; `wait` is in seconds."""
         form = LoginForm(request, initial={"username": request.POST.get("username", "")})
-        context = self.get_context_data(form=form, wait_seconds=wait)
+        context = self.get_context_data(form=form, refused=why, wait=in_words(wait), **more)
         return self.render_to_response(context, status=429, headers={"Retry-After": str(wait)})
 
     def form_valid(self, form: Any) -> HttpResponseRedirect:
         # Logging in anew gives the session another name, so what the old one opened is closed under the old name.
         ticket.revoke_login(login_of(self.request), now=timezone.now())
         super().form_valid(form)
-        return self._arrive()  # type: ignore[return-value]  # the parent promises a redirect; a 404 page is none
+        response = self._arrive()
+        set_device(response, self.request, user_id=form.get_user().pk)
+        return response  # type: ignore[return-value]  # the parent promises a redirect; a 404 page is none
 
     def _arrive(self) -> HttpResponse:
         target = self._target()

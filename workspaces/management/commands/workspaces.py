@@ -1,4 +1,4 @@
-"""The operator's tool: `manage.py workspaces list | show | start | stop | restart | sweep | reconcile | doctor`."""
+"""The operator's tool: `manage.py workspaces VERB`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 
-from workspaces import access, lifecycle, operator
+from workspaces import access, lifecycle, logins, operator
 from workspaces.admission import Queue
 from workspaces.api.representation import represent
 from workspaces.errors import WorkspaceError
@@ -39,6 +39,7 @@ class Command(BaseCommand):
             ("start", "start a user's workspace"),
             ("stop", "stop a user's workspace"),
             ("restart", "stop a user's workspace and start it again"),
+            ("unlock", "forget a user's wrong passwords: they may try again at once"),
         ):
             named = verbs.add_parser(verb, parents=[common], help=text)
             named.add_argument("user", help="a user's id or username")
@@ -104,6 +105,14 @@ class Command(BaseCommand):
 
     def _restart(self, options: dict[str, Any]) -> None:
         self._report(options, lifecycle.request_restart(_user(options["user"]), actor=None, reason=Reason.STAFF))
+
+    def _unlock(self, options: dict[str, Any]) -> None:
+        user = _user(options["user"])
+        held = logins.forget_wrong_passwords(user)
+        if options["json"]:
+            self._json({"user_id": user.pk, "held": held})
+        else:
+            self.stdout.write(f"user {user.pk}: {'may try again' if held else 'nothing was held against this account'}")
 
     def _sweep(self, options: dict[str, Any]) -> None:
         self._actions(options, operator.ask("sweep", dry_run=options["dry_run"]))

@@ -1,0 +1,82 @@
+"""The kinds of values that settings have: read from text, checked, and refused with a sentence."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_settings import NoDecode
+
+_SIZE = re.compile(r"(\d+)([bkmg]?)b?", re.IGNORECASE)
+_UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+
+
+def _size(value: Any) -> Any:
+    if isinstance(value, str):
+        match = _SIZE.fullmatch(value.strip())
+        if match is None:
+            raise ValueError("is not a size: a whole number with b, k, m or g behind it")
+        return int(match[1]) * _UNITS[match[2].lower()]
+    return value
+
+
+def _range(value: Any) -> Any:
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+)\s*-\s*(\d+)\s*", value)
+        if match is None:
+            raise ValueError("is not a range: two numbers with a dash between them")
+        return (int(match[1]), int(match[2]))
+    return value
+
+
+def _ordered(value: tuple[int, int]) -> tuple[int, int]:
+    low, high = value
+    if not 1024 <= low <= high <= 65535:  # noqa: PLR2004 - the bounds of unprivileged ports
+        raise ValueError("must lie between 1024 and 65535, the lower number first")
+    return value
+
+
+def _names(value: Any) -> Any:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    found = []
+    for text in value:
+        try:
+            network = ip_network(text, strict=False)
+        except ValueError:
+            raise ValueError(f"{text!r} is no address and no network") from None
+        if network.prefixlen == 0:
+            raise ValueError(f"{text!r} is everybody: whoever asks could say that they are somebody else")
+        found.append(str(network))
+    return tuple(found)
+
+
+def _absolute(value: Path) -> Path:
+    if not value.is_absolute() or ".." in value.parts:
+        raise ValueError("must be an absolute path without '..'")
+    return value
+
+
+def is_url(text: str, *, schemes: set[str]) -> bool:
+    """Whether `text` can be taken apart at all; the port is only looked at when it is asked for."""
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        return False
+    return url.scheme in schemes and port != 0
+
+
+Size = Annotated[int, BeforeValidator(_size)]
+PortRange = Annotated[tuple[int, int], NoDecode, BeforeValidator(_range), AfterValidator(_ordered)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
+Networks = Annotated[Names, AfterValidator(_networks)]
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
