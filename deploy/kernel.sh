@@ -22,23 +22,31 @@ enough() {
     fi
 }
 
-raise_all() {
-    local line name value now file raised=() refused=()
+# A line "NAME WANTED NOW" for each that this kernel counts; one that it does not have is left out.
+limits() {
+    local line now
     while IFS= read -r line; do
         if [[ ! "$line" =~ $PAIR ]]; then continue; fi
-        name=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}
-        file=$PROC/sys/${name//./\/}
-        # A kernel without it does not count it.
-        now=$(cat "$file" 2>/dev/null) || continue
+        now=$(cat "$(place "${BASH_REMATCH[1]}")" 2>/dev/null) || continue
+        printf '%s %s %s\n' "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}" "$now"
+    done <"$WANTED"
+}
+
+place() { printf '%s' "$PROC/sys/${1//./\/}"; }
+
+raise_all() {
+    local name value now file raised=() refused=()
+    while read -r name value now; do
         if enough "$name" "$now" "$value"; then continue; fi
+        file=$(place "$name")
         # shellcheck disable=SC2016  # expanded by the inner shell, as root
-        if as_root bash -c 'printf "%s\n" "$1" >"$0"' "$file" "$value" 2>/dev/null &&
+        if as_root bash -c 'printf "%s\n" "$1" >"$0"' "$file" "$value" 2>/dev/null </dev/null &&
             enough "$name" "$(cat "$file")" "$value"; then
             raised+=("$name: $now to $value")
         else
             refused+=("$name = $value (now $now)")
         fi
-    done <"$WANTED"
+    done < <(limits)
     if [ ${#raised[@]} -gt 0 ]; then printf 'raised %s\n' "${raised[@]}" >&3; fi
     if [ ${#refused[@]} -gt 0 ]; then
         printf 'not raised: %s\n' "${refused[@]}" >&3
@@ -48,14 +56,12 @@ raise_all() {
 
 # For the next boot: what was wanted and is not less than what this machine has by now.
 lasting() {
-    local line name now
+    local name value now
     printf '# Written by "make up" of Gunpowder from deploy/kernel.conf, which says why. To have the old values: delete this, and boot.\n'
-    while IFS= read -r line; do
-        if [[ ! "$line" =~ $PAIR ]]; then continue; fi
-        name=${BASH_REMATCH[1]}
-        now=$(cat "$PROC/sys/${name//./\/}" 2>/dev/null) || continue
-        if enough "$name" "$now" "${BASH_REMATCH[2]}"; then printf '%s = %s\n' "$name" "$now"; else printf '%s\n' "$line"; fi
-    done <"$WANTED"
+    while read -r name value now; do
+        if enough "$name" "$now" "$value"; then value=$now; fi
+        printf '%s = %s\n' "$name" "$value"
+    done < <(limits)
 }
 
 keep() {

@@ -262,7 +262,8 @@ class NamedUserAdmin(_FindsNames, UserAdmin):  # type: ignore[type-arg]
     def forget_wrong_passwords(self, request: HttpRequest, rows: QuerySet[Any]) -> None:
         """Who was locked out may try again at once."""
         held = sum(1 for user in rows if logins.forget_wrong_passwords(user))
-        self.message_user(request, f"{held} of {len(rows)} account(s) had wrong passwords held against them.")
+        others = f"; nothing was held against the other {len(rows) - held}" if held < len(rows) else ""
+        self.message_user(request, f"Forgot the wrong passwords of {held} account(s){others}.")
 
 
 admin.site.unregister(get_user_model())

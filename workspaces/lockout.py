@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 SENTENCE = (
-    "Too many wrong passwords for this account from here. Try again later, or where it has logged in before; if they "
-    "were not yours, tell your administrator."
+    "Too many wrong passwords for this account from here. Try again later, or elsewhere where it has logged in before. "
+    "If they were not yours, tell your administrator."
 )
 
 
@@ -134,7 +134,11 @@ def _row(account: str, what: str, allowance: Allowance, *, now: datetime) -> Log
 
 def forget(account: str) -> int:
     """Hold nothing against this account any more; returns against how many places and groups of them something was."""
-    return int(LoginAllowance.objects.filter(account=account).delete()[0])
+    with transaction.atomic():
+        rows = LoginAllowance.objects.filter(account=account)
+        held = rows.filter(tries__gt=0).count()
+        rows.delete()
+    return int(held)
 
 
 def knows(user: Any, address: str, *, now: datetime) -> bool:

@@ -36,7 +36,8 @@ enum {
 
 struct stream {
     int from, to;
-    bool torn; /* what was passed on last did not end a line */
+    bool torn;  /* what was passed on last did not end a line */
+    bool stuck; /* the engine did not take it the last time */
 };
 
 static double tokens = BURST;
@@ -56,31 +57,32 @@ static void fail(const char *what) {
 }
 
 /* Whether the engine takes something: one that does not read must not hold up the workspace. */
-static bool ready(int fd) {
-    static bool stuck;
-    struct pollfd one = {.fd = fd, .events = POLLOUT};
-    stuck = !(poll(&one, 1, stuck ? 0 : PATIENCE) == 1 && (one.revents & POLLOUT));
-    return !stuck;
+static bool ready(struct stream *stream) {
+    struct pollfd one = {.fd = stream->to, .events = POLLOUT};
+    stream->stuck = !(poll(&one, 1, stream->stuck ? 0 : PATIENCE) == 1 && (one.revents & POLLOUT));
+    return !stream->stuck;
 }
 
-static void put(int fd, const char *text, size_t length) {
+/* How much was not taken: all that is left, where nobody reads any more. The workspace goes on. */
+static size_t put(int fd, const char *text, size_t length) {
     while (length > 0) {
         ssize_t written = write(fd, text, length);
         if (written < 0) {
             if (errno == EINTR) continue;
-            return; /* nobody reads any more: the workspace goes on */
+            break;
         }
         text += written;
         length -= (size_t)written;
     }
+    return length;
 }
 
 static void note_what_is_missing(struct stream *stream) {
     char text[128];
-    if (left_out == 0 || !ready(stream->to)) return;
+    if (left_out == 0 || !ready(stream)) return;
     int length = snprintf(text, sizeof text, "%sworkspace: %llu bytes of output were left out of this log\n",
                           stream->torn ? "\n" : "", left_out);
-    put(stream->to, text, (size_t)length);
+    if (put(stream->to, text, (size_t)length) > 0) return;
     stream->torn = false;
     left_out = 0;
     noted_at = now();
@@ -98,11 +100,11 @@ static bool pass(struct stream *stream) {
     if (moment - noted_at >= NOTE_EVERY) note_what_is_missing(stream);
     double cost = (double)got;
     for (ssize_t i = 0; i < got; i++) cost += part[i] == '\n' ? LINE : 0;
-    if (tokens < cost || !ready(stream->to)) {
+    if (tokens < cost || !ready(stream)) {
         left_out += (unsigned long long)got;
         return true;
     }
-    put(stream->to, part, (size_t)got);
+    left_out += put(stream->to, part, (size_t)got);
     tokens -= cost;
     stream->torn = part[got - 1] != '\n';
     return true;
