@@ -36,6 +36,8 @@ WRONG = {
     "GUNPOWDER_MEMORY": ("much", "0.5g", "100m", "-1g", "1t"),
     "GUNPOWDER_CPUS": ("0", "none", "-2"),
     "GUNPOWDER_PIDS": ("1", "99999999"),
+    "GUNPOWDER_DISK_WRITE": ("much", "-1"),
+    "GUNPOWDER_DISK_WRITES": ("-1", "many"),
     "GUNPOWDER_RUNTIME": ("podman",),
     "GUNPOWDER_START_CONCURRENCY": ("0", "65"),
     "GUNPOWDER_MEMORY_RESERVE": ("-1", "much"),

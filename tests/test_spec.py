@@ -68,6 +68,8 @@ CHANGES: dict[str, Any] = {
     "memory": 1,
     "cpus": 0.5,
     "pids": 65,
+    "disk_write": 2**20,
+    "disk_writes": 7,
     "stop_grace": 1,
     "secret": "other",
 }

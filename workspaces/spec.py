@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 # Raise it when the table of container options changes: a container made with the old one is then replaced.
-OPTIONS_EDITION = 3
+OPTIONS_EDITION = 4
 
 
 def build_spec(workspace: Workspace, *, endpoint: Endpoint, env: Any) -> WorkspaceSpec:
@@ -30,6 +30,8 @@ def build_spec(workspace: Workspace, *, endpoint: Endpoint, env: Any) -> Workspa
         memory=env.memory,
         cpus=env.cpus,
         pids=env.pids,
+        disk_write=env.disk_write,
+        disk_writes=env.disk_writes,
         stop_grace=env.stop_grace_seconds,
         secret=workspace.editor_secret,
     )

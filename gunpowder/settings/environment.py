@@ -189,6 +189,20 @@ class Environment(BaseSettings):
         examples=["2", "0.5"],
     )
     pids: int = Field(512, ge=64, le=65536, description="Processes and threads of one workspace.", examples=["512"])
+    disk_write: Size = Field(
+        64 * 2**20,
+        ge=0,
+        description="Bytes that one workspace may write to the disk in a second; 0 for no limit. With version 1 of the "
+        "kernel's control groups only what programs wait for (`fsync`) is counted.",
+        examples=["64m", "0"],
+    )
+    disk_writes: int = Field(
+        1000,
+        ge=0,
+        le=10_000_000,
+        description="Writes of one workspace to the disk in a second; 0 for no limit.",
+        examples=["1000", "0"],
+    )
     runtime: Literal["docker", "memory"] = Field(
         "docker", description="Where containers run; `memory` is for tests only.", examples=["docker"]
     )

@@ -134,21 +134,20 @@ def memory() -> None:
 
 
 def disk() -> None:
-    """64 MB a second and 2 GB in all: nothing bounds it, and a disk that is rationed would stand still for minutes."""
+    """Writes that are waited for, large and small ones, without end; always the same files."""
     block = os.urandom(1 << 20)
     SCRATCH.mkdir(exist_ok=True)
 
     def work(number: int) -> None:
-        for _ in range(32):
+        while True:
             with (SCRATCH / f"big-{number}").open("wb") as file:
                 for _ in range(16):
                     file.write(block)
                 os.fsync(file.fileno())
-            for small in range(500):
-                (SCRATCH / f"small-{number}-{small}").write_bytes(b"x")
-            time.sleep(1)
-        while True:
-            signal.pause()
+            for small in range(50):
+                with (SCRATCH / f"small-{number}-{small}").open("wb") as file:
+                    file.write(b"x")
+                    os.fsync(file.fileno())
 
     spread(4, work)
 

@@ -99,6 +99,8 @@ class _Specs:
                 memory=512 * 2**20,
                 cpus=1.5,
                 pids=256,
+                disk_write=64 * 2**20,
+                disk_writes=2000,
                 stop_grace=GRACE,
                 secret="0123456789abcdef" * 4,
             )

@@ -61,6 +61,35 @@ def test_what_an_engine_lacks_is_said(change: dict[str, Any], expected: dict[str
     assert verdicts(engine(GOOD | change)) == expected
 
 
+@pytest.mark.parametrize(
+    ("info", "disk", "verdict", "said"),
+    [
+        ({"CgroupVersion": "2"}, "/dev/vda", Verdict.OK, "what workspaces write to /dev/vda is bounded"),
+        ({"CgroupVersion": "1"}, "/dev/vda", Verdict.ADVICE, "only what programs wait for"),
+        ({}, "/dev/vda", Verdict.ADVICE, "only what programs wait for"),
+        ({"CgroupVersion": "2"}, "", Verdict.ADVICE, "on no disk of this host"),
+        (
+            {"CgroupVersion": "2", "Warnings": ["WARNING: No io.max (wbps) support"]},
+            "/dev/vda",
+            Verdict.ADVICE,
+            "the engine cannot bound",
+        ),
+        (
+            {"Warnings": ["WARNING: No blkio throttle.write_bps_device support"]},
+            "/dev/vda",
+            Verdict.ADVICE,
+            "the engine cannot bound",
+        ),
+    ],
+)
+def test_what_bounds_the_writes_to_the_disk_is_said(
+    info: dict[str, Any], disk: str, verdict: Verdict, said: str
+) -> None:
+    fact = docker_facts.writes_fact(info, disk)
+    assert fact.verdict is verdict
+    assert said in fact.sentence
+
+
 def test_how_long_the_answer_took_is_no_difference_of_clocks() -> None:
     slow = {**GOOD, "SystemTime": "2026-11-26T06:21:28Z"}
     assert verdicts(engine(slow, took=timedelta(seconds=20))) == {}

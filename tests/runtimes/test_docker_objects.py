@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from workspaces.runtimes.base import Endpoint, Phase, WorkspaceSpec
+from workspaces.runtimes.docker_host import Host
 from workspaces.runtimes.docker_objects import (
-    Host,
     container_config,
     foreground_commands,
     from_inspect,
@@ -28,6 +28,8 @@ SPEC = WorkspaceSpec(
     memory=2**30,
     cpus=1.5,
     pids=512,
+    disk_write=64 * 2**20,
+    disk_writes=2000,
     stop_grace=10,
     secret="hush",
     hash="abc",
@@ -92,6 +94,25 @@ def test_no_workspace_gets_all_of_the_hosts_processors(processors: int, wanted: 
 def test_all_workspaces_together_are_one_group_beside_the_platforms(driver: str | None, group: str) -> None:
     config = container_config(SPEC, host_root="/srv/w", host=Host.of({"NCPU": 2, "CgroupDriver": driver}))
     assert config["HostConfig"]["CgroupParent"] == group
+
+
+@pytest.mark.parametrize(
+    ("disk", "write", "writes", "asked"),
+    [
+        ("/dev/vda", 2**26, 2000, {"BlkioDeviceWriteBps": 2**26, "BlkioDeviceWriteIOps": 2000}),
+        ("/dev/vda", 2**26, 0, {"BlkioDeviceWriteBps": 2**26}),
+        ("/dev/vda", 0, 2000, {"BlkioDeviceWriteIOps": 2000}),
+        ("/dev/vda", 0, 0, {}),
+        ("", 2**26, 2000, {}),
+    ],
+)
+def test_what_a_workspace_writes_to_the_disk_is_bounded(
+    disk: str, write: int, writes: int, asked: dict[str, int]
+) -> None:
+    spec = dataclasses.replace(SPEC, disk_write=write, disk_writes=writes)
+    found = container_config(spec, host_root="/srv/w", host=Host.of({"NCPU": 2}, disk=disk))["HostConfig"]
+    limits = {name: value for name, value in found.items() if name.startswith("Blkio")}
+    assert limits == {name: [{"Path": disk, "Rate": rate}] for name, rate in asked.items()}
 
 
 def test_containers_cannot_talk_to_each_other() -> None:

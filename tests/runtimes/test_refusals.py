@@ -6,7 +6,7 @@ import pytest
 from docker.errors import APIError
 
 from workspaces.errors import PassingRefusal, PortTaken, StartRefused
-from workspaces.runtimes import docker as docker_runtime
+from workspaces.runtimes.docker_refusals import refusal_of
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from workspaces.runtimes import docker as docker_runtime
     ],
 )
 def test_the_engines_words_are_a_refusal_of_the_right_kind(words: str, kind: type[StartRefused], code: str) -> None:
-    refusal = docker_runtime._refusal(APIError("500 Server Error", explanation=words))
+    refusal = refusal_of(APIError("500 Server Error", explanation=words))
     assert type(refusal) is kind
     assert refusal.code == code
     assert refusal.message.endswith(".") or words in refusal.message

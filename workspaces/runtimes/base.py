@@ -45,7 +45,8 @@ class WorkspaceSpec:
     """All that makes two containers interchangeable, but for `generation`. Built in `spec.py` only.
 
     `hash` covers every field except `generation`: another hash means that the container must be replaced.
-    Sizes are bytes, `cpus` is processors, `stop_grace` is seconds.
+    Sizes are bytes, `cpus` is processors, `stop_grace` is seconds; `disk_write` is bytes a second and `disk_writes`
+    writes a second, both 0 for no limit.
     """
 
     name: str
@@ -57,6 +58,8 @@ class WorkspaceSpec:
     memory: int
     cpus: float
     pids: int
+    disk_write: int
+    disk_writes: int
     stop_grace: int
     secret: str = field(repr=False)
     hash: str = ""

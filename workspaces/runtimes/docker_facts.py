@@ -157,6 +157,27 @@ def disk_fact(root: Path) -> Fact:
     return Fact(what="disk", verdict=Verdict.OK, sentence=f"{free} free below {root}")
 
 
+def writes_fact(info: Mapping[str, Any], disk: str) -> Fact:
+    """Whether what a workspace writes to the disk is bounded."""
+    what = "disk writes"
+    if not disk:
+        sentence = (
+            "users' files lie on no disk of this host (a network's, or one in memory): what a workspace writes there "
+            "is not bounded"
+        )
+        return Fact(what=what, verdict=Verdict.ADVICE, sentence=sentence)
+    if any("blkio throttle.write" in str(line) or "io.max (w" in str(line) for line in info.get("Warnings") or ()):
+        sentence = f"the engine cannot bound what workspaces write to {disk}; `docker info` says what is missing"
+        return Fact(what=what, verdict=Verdict.ADVICE, sentence=sentence)
+    if str(info.get("CgroupVersion") or "1") == "1":
+        sentence = (
+            f"of what workspaces write to {disk} only what programs wait for (`fsync`) is bounded: this host has "
+            "version 1 of the kernel's control groups. With version 2 all of it is"
+        )
+        return Fact(what=what, verdict=Verdict.ADVICE, sentence=sentence)
+    return Fact(what=what, verdict=Verdict.OK, sentence=f"what workspaces write to {disk} is bounded")
+
+
 def folder_facts(root: Path, user_ids: Iterable[int]) -> list[Fact]:
     """Whether everybody who has had a workspace has folders in which one can run. Changes nothing."""
     missing, unusable = [], []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from workspaces.runtimes.kernel_limits import TERMINALS
 
 if TYPE_CHECKING:
     from workspaces.runtimes.base import WorkspaceSpec
+    from workspaces.runtimes.docker_host import Host
 
 PORT_KEY = f"{naming.EDITOR_PORT}/tcp"
 _TMPFS = "rw,nosuid,nodev,exec,mode=1777"  # programs build and run things in /tmp; its size counts as memory
@@ -24,9 +24,6 @@ _TERMINALS = {
     # But for `max`, the engine's own options.
     "o": f"newinstance,nosuid,noexec,ptmxmode=0666,mode=0620,gid=5,max={TERMINALS}",
 }
-# All workspaces together, in a group of the kernel's beside the one in which the platform's containers are: however
-# many they are, they weigh as much as that one group when both want the processors.
-_GROUPS = {"cgroupfs": "/gunpowder", "systemd": "gunpowder.slice"}
 _PHASES = {
     "created": Phase.CREATED,
     "restarting": Phase.CREATED,
@@ -36,30 +33,6 @@ _PHASES = {
     "removing": Phase.REMOVING,
     "dead": Phase.REMOVING,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Host:
-    """What the engine says of its machine, as far as containers are made to fit: 0 and "" are not known."""
-
-    processors: int = 0
-    group_driver: str = ""  # who makes its control groups: `cgroupfs` or `systemd`
-
-    @classmethod
-    def of(cls, info: dict[str, Any]) -> Host:
-        """From the engine's answer to `/info`."""
-        return cls(processors=int(info.get("NCPU") or 0), group_driver=str(info.get("CgroupDriver") or ""))
-
-    def share(self, cpus: float) -> float:
-        """Of `cpus` processors what one workspace gets here: all but two, and on a small machine half, at most.
-
-        Two that are never taken are what keeps others' waits short while one starts programs without end. Measured on
-        two processors, the 95th percentile of a neighbour's requests: 84 to 130 ms with both, 38 to 65 with one and a
-        half, 6 with one; 3 to 4 on the quiet machine. An editor starts as fast with one (0.60 to 0.74 s) as with two.
-        """
-        if not self.processors:
-            return cpus
-        return min(cpus, max(self.processors / 2, self.processors - 2))
 
 
 def container_config(spec: WorkspaceSpec, *, host_root: str, host: Host) -> dict[str, Any]:
@@ -79,23 +52,7 @@ def container_config(spec: WorkspaceSpec, *, host_root: str, host: Host) -> dict
         "StopSignal": "SIGTERM",
         "StopTimeout": spec.stop_grace,
         "HostConfig": {
-            "Mounts": [
-                _bind(f"{host_root}/{naming.home_folder(spec.user_id)}", str(naming.HOME)),
-                _bind(f"{host_root}/{naming.files_folder(spec.user_id)}", str(naming.FILES)),
-                # A folder, because a file that is replaced is not seen through a mount of the file.
-                _bind(f"{host_root}/{naming.notice_folder(spec.user_id)}", str(naming.NOTICE_FOLDER))
-                | {"ReadOnly": True},
-                # Nameless, so that it goes with the container.
-                {
-                    "Type": "volume",
-                    "Target": "/dev/pts",
-                    "VolumeOptions": {
-                        "NoCopy": True,
-                        "Labels": {naming.LABEL_INSTANCE: spec.instance},  # to be found if somebody removes it alone
-                        "DriverConfig": {"Name": "local", "Options": _TERMINALS},
-                    },
-                },
-            ],
+            "Mounts": _mounts(spec, host_root=host_root),
             # Never another address: a port published elsewhere is reachable from every container.
             "PortBindings": {PORT_KEY: [{"HostIp": spec.endpoint.host, "HostPort": str(spec.endpoint.port)}]},
             "NetworkMode": naming.network_name(spec.instance),
@@ -110,22 +67,53 @@ def container_config(spec: WorkspaceSpec, *, host_root: str, host: Host) -> dict
                 "/run": "rw,nosuid,nodev,noexec,size=16m,mode=0755",
                 str(naming.REPORT_FOLDER): _REPORT_TMPFS,
             },
-            "Memory": spec.memory,
-            "MemorySwap": spec.memory,  # equal: no swap on top
-            "NanoCpus": round(host.share(spec.cpus) * 1e9),
-            "CgroupParent": _GROUPS.get(host.group_driver, ""),
-            "PidsLimit": spec.pids,
-            "Ulimits": [
-                {"Name": "nofile", "Soft": 8192, "Hard": 8192},  # above the daemon's own limit a start fails
-                {"Name": "core", "Soft": 0, "Hard": 0},
-            ],
             "Init": False,  # the image's own first process, which also bounds what is written into the log
             "IpcMode": "private",
             "CgroupnsMode": "private",
-            "OomScoreAdj": 500,  # when the host runs out, a workspace goes before the platform
             "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}},
+            **_limits(spec, host),
         },
     }
+
+
+def _mounts(spec: WorkspaceSpec, *, host_root: str) -> list[dict[str, Any]]:
+    return [
+        _bind(f"{host_root}/{naming.home_folder(spec.user_id)}", str(naming.HOME)),
+        _bind(f"{host_root}/{naming.files_folder(spec.user_id)}", str(naming.FILES)),
+        # A folder, because a file that is replaced is not seen through a mount of the file.
+        _bind(f"{host_root}/{naming.notice_folder(spec.user_id)}", str(naming.NOTICE_FOLDER)) | {"ReadOnly": True},
+        # Nameless, so that it goes with the container.
+        {
+            "Type": "volume",
+            "Target": "/dev/pts",
+            "VolumeOptions": {
+                "NoCopy": True,
+                "Labels": {naming.LABEL_INSTANCE: spec.instance},  # to be found if somebody removes it alone
+                "DriverConfig": {"Name": "local", "Options": _TERMINALS},
+            },
+        },
+    ]
+
+
+def _limits(spec: WorkspaceSpec, host: Host) -> dict[str, Any]:
+    """What a workspace gets of what all share."""
+    limits: dict[str, Any] = {
+        "Memory": spec.memory,
+        "MemorySwap": spec.memory,  # equal: no swap on top
+        "NanoCpus": round(host.share(spec.cpus) * 1e9),
+        "CgroupParent": host.group,
+        "PidsLimit": spec.pids,
+        "Ulimits": [
+            {"Name": "nofile", "Soft": 8192, "Hard": 8192},  # above the daemon's own limit a start fails
+            {"Name": "core", "Soft": 0, "Hard": 0},
+        ],
+        "OomScoreAdj": 500,  # when the host runs out, a workspace goes before the platform
+    }
+    if host.disk and spec.disk_write:
+        limits["BlkioDeviceWriteBps"] = [{"Path": host.disk, "Rate": spec.disk_write}]
+    if host.disk and spec.disk_writes:
+        limits["BlkioDeviceWriteIOps"] = [{"Path": host.disk, "Rate": spec.disk_writes}]
+    return limits
 
 
 def network_config(instance: str) -> dict[str, Any]:
