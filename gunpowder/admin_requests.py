@@ -21,7 +21,7 @@ from django.db import DataError, ProgrammingError
 from django.http import HttpResponseRedirect
 from django.utils.encoding import escape_uri_path
 
-from workspaces.errors import PasswordsBusy, PasswordsUnavailable
+from workspaces.errors import PasswordsUnavailable, TryLater
 from workspaces.web.pages import METHOD_NOT_ALLOWED, problem_page, unavailable
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class AdminRequests:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Answer for what the request itself brought about. Raises SuspiciousOperation for a form."""
-        if _is_admins(request) and isinstance(exception, PasswordsBusy | PasswordsUnavailable):
+        if _is_admins(request) and isinstance(exception, TryLater | PasswordsUnavailable):
             return _password_not_set(request, exception)
         if not _is_admins(request) or not isinstance(exception, _MEANINGLESS):
             return None
@@ -105,9 +105,9 @@ def _without_query(request: HttpRequest) -> HttpResponse:
     return HttpResponseRedirect(escape_uri_path(request.path))
 
 
-def _password_not_set(request: HttpRequest, problem: PasswordsBusy | PasswordsUnavailable) -> HttpResponse:
+def _password_not_set(request: HttpRequest, problem: TryLater | PasswordsUnavailable) -> HttpResponse:
     response = unavailable(request, f"{problem.message} Nothing was saved.")
-    if isinstance(problem, PasswordsBusy):
+    if isinstance(problem, TryLater):
         response.status_code = HTTPStatus.TOO_MANY_REQUESTS
         response["Retry-After"] = str(problem.retry_after)
     return response

@@ -6,6 +6,7 @@ from gunpowder import health
 from workspaces.api.missing import missing
 from workspaces.web import views
 from workspaces.web.gate import gate
+from workspaces.web.own_password import own_password
 
 admin.site.site_header = "Gunpowder"
 admin.site.site_title = "Gunpowder"
@@ -20,6 +21,7 @@ urlpatterns = [
     path("admin/login/", views.admin_login),
     path("admin/logout/", views.logout),
     path("admin", RedirectView.as_view(url="/admin/")),
+    path("admin/password_change/", admin.site.admin_view(own_password)),
     path("admin/", admin.site.urls),
     path("api/v1/", include("workspaces.api.urls")),
     re_path(r"^api(?:/.*)?$", missing),

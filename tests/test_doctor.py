@@ -294,6 +294,17 @@ def test_the_front_door_is_asked_by_a_name_that_it_answers_to(
         assert asked == {expected}
 
 
+@pytest.mark.parametrize(
+    ("scheme", "proxies", "verdict"),
+    [("http", (), "ok"), ("https", (), "advice"), ("https", ("10.0.0.5",), "ok"), ("http", ("10.0.0.5",), "ok")],
+)
+def test_a_proxy_whose_word_does_not_count_is_found(
+    all_well: type[_Door], configure: Callable[..., None], scheme: str, proxies: tuple[str, ...], verdict: str
+) -> None:
+    configure(public_scheme=scheme, trusted_proxies=proxies)
+    assert found(ask(), "addresses")["verdict"] == verdict
+
+
 @pytest.mark.parametrize("status", [200, 302, 404])
 def test_a_door_that_lets_strangers_in_is_found(all_well: type[_Door], status: int) -> None:
     all_well.editor = status

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.sessions.models import Session
@@ -446,9 +447,9 @@ def test_the_purge_deletes_what_nobody_can_use_and_no_more(user: Any, now: datet
     for key, moment in (("old", old), ("fresh", now + timedelta(hours=1))):
         Session.objects.create(session_key=key, session_data="", expire_date=moment)
         TokenFamily.objects.create(user=user, login=key, newest="", created_at=old, expires_at=moment)
-        LoginAllowance.objects.create(key=key, account="alice", full_at=moment)
-    for place, moment in (("old", now - timedelta(days=91)), ("fresh", now - timedelta(days=89))):
-        KnownPlace.objects.create(place=place, user=user, last_at=moment)
+        LoginAllowance.objects.create(key=uuid4(), account=uuid4(), full_at=moment)
+    for moment in (now - timedelta(days=91), now - timedelta(days=89)):
+        KnownPlace.objects.create(place=uuid4(), user=user, last_at=moment)
     report = sweeps.purge_expired(now=now)
     assert {action["action"]: action["count"] for action in report.actions} == {
         "tickets": 1,

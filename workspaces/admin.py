@@ -261,7 +261,11 @@ class NamedUserAdmin(_FindsNames, UserAdmin):  # type: ignore[type-arg]
     @admin.action(description="Forget wrong passwords", permissions=["change"])
     def forget_wrong_passwords(self, request: HttpRequest, rows: QuerySet[Any]) -> None:
         """Who was locked out may try again at once."""
-        held = sum(1 for user in rows if logins.forget_wrong_passwords(user))
+        held = 0
+        for user in rows:
+            if logins.forget_wrong_passwords(user):
+                held += 1
+                self.log_change(request, user, "Forgot wrong passwords.")
         others = f"; nothing was held against the other {len(rows) - held}" if held < len(rows) else ""
         self.message_user(request, f"Forgot the wrong passwords of {held} account(s){others}.")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core import signing
 from django.shortcuts import resolve_url
+from django.utils.crypto import constant_time_compare, salted_hmac
 
 from workspaces import naming, ticket
 from workspaces.models import FAMILY_PREFIX
@@ -50,16 +51,20 @@ DEVICE_ACCOUNTS = 8
 _SALT = "workspaces.device"
 
 
-def device_of(request: HttpRequest, *, user_id: int) -> str | None:
-    """The name under which this account has logged in on this device before. It opens nothing: see `lockout`."""
-    return _devices(request).get(user_id)
+def device_of(request: HttpRequest, *, user: Any) -> str | None:
+    """The name under which this account has logged in on this device, with the password that it has now, or None.
+
+    It opens nothing: see `lockout`.
+    """
+    name, mark = _devices(request).get(user.pk, ("", ""))
+    return name if name and constant_time_compare(mark, _mark(user)) else None
 
 
-def set_device(response: HttpResponseBase, request: HttpRequest, *, user_id: int) -> None:
+def set_device(response: HttpResponseBase, request: HttpRequest, *, user: Any) -> None:
     """Remember that this account has logged in here. Only the log-in page is ever shown it."""
-    names = _devices(request)
-    own = names.pop(user_id, None) or secrets.token_hex(8)
-    latest = [(user_id, own), *names.items()][:DEVICE_ACCOUNTS]
+    name = device_of(request, user=user) or secrets.token_hex(8)
+    others = [(pk, known) for pk, known in _devices(request).items() if pk != user.pk]
+    latest = [(user.pk, (name, _mark(user))), *others][:DEVICE_ACCOUNTS]
     response.set_cookie(
         DEVICE,
         signing.dumps(latest, salt=_SALT),
@@ -71,9 +76,14 @@ def set_device(response: HttpResponseBase, request: HttpRequest, *, user_id: int
     )
 
 
-def _devices(request: HttpRequest) -> dict[int, str]:
+def _mark(user: Any) -> str:
+    """Tells one password of an account from its next."""
+    return salted_hmac(_SALT, user.password, algorithm="sha256").hexdigest()[:16]
+
+
+def _devices(request: HttpRequest) -> dict[int, tuple[str, str]]:
     try:
         found: Any = signing.loads(request.COOKIES.get(DEVICE, ""), salt=_SALT, max_age=DEVICE_KNOWN)
-        return dict(found)  # signed by us, so of the shape that we gave it
     except signing.BadSignature:
         return {}
+    return {pk: (name, mark) for pk, (name, mark) in found}  # signed by us, so of the shape that we gave it

@@ -69,8 +69,8 @@ class NotRunning(WorkspaceError):
     code = "not_running"
 
 
-class StartsTooOften(WorkspaceError):
-    """More transitions into `starting` than one user may cause; `retry_after` is in seconds."""
+class TryLater(WorkspaceError):
+    """Refused for now, and nothing was done. `retry_after` is in seconds."""
 
     code = "throttled"
 
@@ -79,24 +79,20 @@ class StartsTooOften(WorkspaceError):
         self.retry_after = retry_after
 
 
-class PasswordsBusy(WorkspaceError):
-    """More log-ins wait to be checked than can be soon; nothing was checked. `retry_after` is in seconds."""
-
-    code = "throttled"
-
-    def __init__(self, message: str, *, retry_after: int) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
+class StartsTooOften(TryLater):
+    """More transitions into `starting` than one user may cause."""
 
 
-class LockedOut(WorkspaceError):
-    """Too many wrong passwords for one account from one place; nothing was checked. `retry_after` is in seconds."""
+class PasswordsBusy(TryLater):
+    """More log-ins wait to be checked than can be soon."""
 
-    code = "throttled"
 
-    def __init__(self, message: str, *, retry_after: int) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
+class LoginsTooOften(TryLater):
+    """More tries to log in than one address may make."""
+
+
+class LockedOut(TryLater):
+    """Too many wrong passwords for one account from one place."""
 
 
 class PasswordsUnavailable(WorkspaceError):

@@ -20,6 +20,7 @@ _OPERATION = 0x6770_0001  # first key of the pair: one workspace's engine work
 _SWEEP = 0x6770_0002  # one sweep, by name
 _PORTS = 0x6770_0003  # the allocation of ports
 _ADMISSION = 0x6770_0004  # who may start now
+_LOCKOUT = 0x6770_0005  # what is held against one account
 
 
 @contextmanager
@@ -56,6 +57,11 @@ def wait_for_port_allocation() -> None:
     _transaction_lock(_PORTS)
 
 
-def _transaction_lock(space: int) -> None:
+def wait_for_lockout(account: int) -> None:
+    """Serialise what is held against one account until the surrounding transaction ends (milliseconds)."""
+    _transaction_lock(_LOCKOUT, account & 0x7FFFFFFF)
+
+
+def _transaction_lock(space: int, key: int = 0) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s, 0)", [space])
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [space, key])

@@ -6,69 +6,122 @@ asked for a password: what is refused here is refused.
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.contrib.auth.backends import ModelBackend
 from django.core.exceptions import PermissionDenied
 from django.utils import timezone
+from rest_framework.throttling import SimpleRateThrottle
 
 from workspaces import cookies, lockout
 from workspaces.clients import client_address, client_network
-from workspaces.errors import LockedOut, PasswordsBusy, PasswordsUnavailable
+from workspaces.errors import LockedOut, LoginsTooOften
+from workspaces.lockout import Place
 from workspaces.naming import user_name
+from workspaces.passwords import asked_by
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Iterator, Sequence
 
     from django.http import HttpRequest
 
 logger = structlog.get_logger(__name__)
+
+#: What a session names. An older release knows only this one, and must find its users logged in when it is put back.
+SESSIONS_BACKEND = "django.contrib.auth.backends.ModelBackend"
+
+
+class _Throttle(SimpleRateThrottle):
+    """Tries to log in, by address and for whatever accounts. In the cache: without Redis there is none."""
+
+    scope = "login"
+
+    def get_cache_key(self, request: Any, view: Any) -> str:
+        del view
+        return f"throttle-login-{client_network(client_address(request))}"
 
 
 class LockoutBackend(ModelBackend):
     def authenticate(
         self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **_: Any
     ) -> Any:
-        """The user. Raises PermissionDenied for a wrong name or password, LockedOut where none is looked at."""
+        """The user. Raises PermissionDenied for a wrong name or password, TryLater where none is looked at."""
         if username is None or password is None or "\x00" in username + password:
             raise PermissionDenied
-        name, now = user_name(username), timezone.now()
+        name = user_name(username)
         address = client_network(client_address(request)) if request is not None else "this host"
         user = get_user_model()._default_manager.filter(username=name).first()
-        attempt = _take(name, user, _place(request, address, user, now=now), now=now)
-        try:
+        places = _places(request, address, user)
+        if request is not None and not places[0].known:
+            _throttle(request)
+        with _tried(name, user, places):
             found = super().authenticate(request, username=name, password=password)
-        except (PasswordsBusy, PasswordsUnavailable):
-            attempt.give_back()
-            raise
-        if found is None:
-            raise PermissionDenied
-        attempt.give_back()
-        lockout.remember(found, address, now=now)
+            if found is None:
+                raise PermissionDenied
+        lockout.remember(found, address, now=timezone.now())
         return found
 
+    async def aauthenticate(self, request: HttpRequest | None, **credentials: Any) -> Any:  # type: ignore[override]
+        """Django's own would go past the lock-out."""
+        return await sync_to_async(self.authenticate)(request, **credentials)
 
-def _take(name: str, user: Any, place: lockout.Place, *, now: datetime) -> lockout.Attempt:
+
+@contextmanager
+def password_tried(user: Any, *, where: str) -> Iterator[None]:
+    """A password that somebody who is logged in types again: raise PermissionDenied inside where it is wrong.
+
+    Raises LockedOut where too many were.
+    """
+    with _tried(user.get_username(), user, [Place(where, known=True)]):
+        yield
+
+
+@contextmanager
+def _tried(name: str, user: Any, places: Sequence[Place]) -> Iterator[None]:
     try:
-        return lockout.take(lockout.account_key(name, user), place, now=now)
+        attempt = lockout.take_somewhere(lockout.account_key(name, user), places, now=timezone.now())
     except LockedOut as locked:
         # Not the name: people type passwords there.
         logger.warning(
-            "login_locked_out", user_id=getattr(user, "pk", None), known_place=place.known, seconds=locked.retry_after
+            "login_locked_out",
+            user_id=getattr(user, "pk", None),
+            known_place=places[0].known,
+            seconds=locked.retry_after,
         )
         raise
+    try:
+        # Where an account is known its passwords are checked in a turn of their own, whoever floods from that address.
+        with asked_by(f"{attempt.account.hex} {attempt.place.name}") if attempt.place.known else nullcontext():
+            yield
+    except PermissionDenied:  # it was wrong
+        raise
+    except BaseException:  # it was not looked at
+        attempt.give_back()
+        raise
+    attempt.give_back()
 
 
-def _place(request: HttpRequest | None, address: str, user: Any, *, now: datetime) -> lockout.Place:
-    device = cookies.device_of(request, user_id=user.pk) if request is not None and user is not None else None
-    known = lockout.knows(user, address, now=now)
-    if device is not None:
-        return lockout.Place(f"device {device}", known=True)
-    return lockout.Place(f"address {address}", known=known)
+def _places(request: HttpRequest | None, address: str, user: Any) -> list[Place]:
+    """Where this try comes from; first what counts most."""
+    here = Place(f"address {address}", known=lockout.knows(user, address, now=timezone.now()))
+    device = cookies.device_of(request, user=user) if request is not None and user is not None else None
+    return [here] if device is None else [Place(f"device {device}", known=True), here]
+
+
+def _throttle(request: HttpRequest) -> None:
+    """Raises LoginsTooOften. Where an account is known this is not asked: there it has an allowance of its own."""
+    throttle = _Throttle()
+    if not throttle.allow_request(request, None):  # type: ignore[arg-type]  # DRF asks for its own wrapper
+        wait = int(throttle.wait() or 1) + 1
+        raise LoginsTooOften(f"Too many attempts to log in from here. Try again in {wait} s.", retry_after=wait)
 
 
 def forget_wrong_passwords(user: Any) -> int:
     """For an operator: let this user try again from everywhere. Returns how many places something was held against."""
-    return lockout.forget(lockout.account_key(user.get_username(), user))
+    held = lockout.forget(lockout.account_key(user.get_username(), user))
+    logger.info("login_unlocked", user_id=user.pk, places=held)
+    return held

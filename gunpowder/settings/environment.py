@@ -48,9 +48,9 @@ class Environment(BaseSettings):
     )
     trusted_proxies: Networks = Field(
         (),
-        description="Addresses or networks of proxies in front, separated by commas: who they say in X-Forwarded-For "
-        "that a client is, counts. From anybody else that header is ignored. Names are not possible.",
-        examples=["10.0.0.5,2001:db8::/64"],
+        description="Addresses or networks of proxies in front, separated by commas or blanks: who they say in "
+        "X-Forwarded-For that a client is, counts. From anybody else that header is ignored. No names of hosts.",
+        examples=["10.0.0.5,192.168.7.0/24"],
     )
     workspace_host: str = Field(
         "",

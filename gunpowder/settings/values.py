@@ -12,6 +12,8 @@ from pydantic import AfterValidator, BeforeValidator
 from pydantic_settings import NoDecode
 
 _SIZE = re.compile(r"(\d+)([bkmg]?)b?", re.IGNORECASE)
+#: Bits of the widest network in which proxies may be.
+WIDEST = 8
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
 
@@ -46,17 +48,21 @@ def _names(value: Any) -> Any:
     return value
 
 
+def _words(value: Any) -> Any:
+    return tuple(re.findall(r"[^\s,]+", value)) if isinstance(value, str) else value
+
+
 def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
-    found = []
     for text in value:
         try:
-            network = ip_network(text, strict=False)
+            if not re.fullmatch(r"[0-9a-fA-F.:]+(/[0-9]+)?", text):  # nginx reads no other form
+                raise ValueError(text)
+            network = ip_network(text)
         except ValueError:
-            raise ValueError(f"{text!r} is no address and no network") from None
-        if network.prefixlen == 0:
-            raise ValueError(f"{text!r} is everybody: whoever asks could say that they are somebody else")
-        found.append(str(network))
-    return tuple(found)
+            raise ValueError(f"{text!r} is no address and no network such as 192.168.7.0/24") from None
+        if network.prefixlen < WIDEST:
+            raise ValueError(f"{text!r} is far too many: whoever asks from there may say that they are somebody else")
+    return value
 
 
 def _absolute(value: Path) -> Path:
@@ -78,5 +84,5 @@ def is_url(text: str, *, schemes: set[str]) -> bool:
 Size = Annotated[int, BeforeValidator(_size)]
 PortRange = Annotated[tuple[int, int], NoDecode, BeforeValidator(_range), AfterValidator(_ordered)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
-Networks = Annotated[Names, AfterValidator(_networks)]
+Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words), AfterValidator(_networks)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]

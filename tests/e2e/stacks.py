@@ -53,7 +53,7 @@ def _lifetime(name: str, *, ports: int) -> Iterator[Stack]:
         "GUNPOWDER_START_TIMEOUT_SECONDS": f"{max(60, 20 * PATIENCE):.0f}",
         "GUNPOWDER_START_CONCURRENCY": "2" if SLOW else "4",
         "GUNPOWDER_MEMORY": "768m",
-        "GUNPOWDER_TRUSTED_PROXIES": TRUSTED_PROXY,
+        "GUNPOWDER_TRUSTED_PROXIES": f" {TRUSTED_PROXY},\t192.0.2.0/24 ",
     }
     made = Stack(name, ports=ports, **settings)
     LIVE.setdefault(name, []).append(made)

@@ -20,7 +20,6 @@ from workspaces.api import serializers
 from workspaces.api.authentication import UNREADABLE, BearerAuthentication, user_id_of
 from workspaces.api.errors import error_body
 from workspaces.api.reading import read
-from workspaces.api.throttles import LoginThrottle
 from workspaces.cookies import clear_ticket
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class _Open(APIView):
 
 
 class TokenView(_Open):
-    throttle_classes = (LoginThrottle,)
+    throttle_classes = ()  # who tries too often is known when it is clear who tries: `logins`
 
     @extend_schema(
         request=serializers.CredentialsIn,

@@ -16,12 +16,10 @@ from rest_framework_simplejwt.exceptions import TokenError
 
 from workspaces.errors import (
     AccessDenied,
-    LockedOut,
     NotRunning,
-    PasswordsBusy,
     PasswordsUnavailable,
     RuntimeUnavailable,
-    StartsTooOften,
+    TryLater,
 )
 
 if TYPE_CHECKING:
@@ -66,7 +64,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
             return Response(error_body("token_not_valid", "The token is invalid or has expired."), status=401)
         case NotRunning():
             return Response(error_body(error.code, error.message), status=409)
-        case StartsTooOften() | PasswordsBusy() | LockedOut():
+        case TryLater():
             headers["Retry-After"] = str(error.retry_after)
             return Response(
                 error_body(error.code, error.message, {"retry_after": error.retry_after}),

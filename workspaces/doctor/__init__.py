@@ -37,6 +37,7 @@ def examine(*, runtime: Runtime, now: datetime) -> list[Finding]:
         services.workers(now=now),
         services.beat(now=now),
         services.database_clock(),
+        services.addresses(),
         *services.edge(),
     ]
 

@@ -15,6 +15,7 @@ from django_celery_beat.models import PeriodicTask
 from workspaces import conf
 from workspaces.doctor.findings import Finding, well, wrong
 from workspaces.models import WorkerBeat
+from workspaces.runtimes.base import Verdict
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -55,6 +56,17 @@ def database_clock() -> Finding:
     if apart > CLOCK:
         return wrong("database clock", f"it is {apart.total_seconds():.0f} s away from this process's; turn on NTP")
     return well("database clock", "agrees with this process's")
+
+
+def addresses() -> Finding:
+    """Lock-out, throttles and turns count by address, which has to be the client's."""
+    if conf.env().public_scheme == "https" and not conf.env().trusted_proxies:
+        sentence = (
+            "everybody who comes through the proxy in front is one address: whoever guesses passwords locks others "
+            "out. Name the proxy in GUNPOWDER_TRUSTED_PROXIES: the address that nginx logs for its requests"
+        )
+        return Finding(what="addresses", verdict=Verdict.ADVICE, sentence=sentence)
+    return well("addresses", "clients are told apart by address")
 
 
 def edge() -> list[Finding]:

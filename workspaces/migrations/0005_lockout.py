@@ -15,8 +15,8 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="LoginAllowance",
             fields=[
-                ("key", models.CharField(max_length=64, primary_key=True, serialize=False)),
-                ("account", models.CharField(db_index=True, max_length=64)),
+                ("key", models.UUIDField(primary_key=True, serialize=False)),
+                ("account", models.UUIDField(db_index=True)),
                 ("full_at", models.DateTimeField(db_index=True)),
                 ("tries", models.PositiveIntegerField(default=0)),
             ],
@@ -24,7 +24,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="KnownPlace",
             fields=[
-                ("place", models.CharField(max_length=64, primary_key=True, serialize=False)),
+                ("place", models.UUIDField(primary_key=True, serialize=False)),
                 ("last_at", models.DateTimeField(db_index=True)),
                 (
                     "user",

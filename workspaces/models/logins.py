@@ -89,8 +89,8 @@ class LoginAllowance(models.Model):
     is when nothing is held against the place any more, `tries` how many were wrong since it was last forgotten.
     """
 
-    key = models.CharField(max_length=64, primary_key=True)
-    account = models.CharField(max_length=64, db_index=True)
+    key = models.UUIDField(primary_key=True)
+    account = models.UUIDField(db_index=True)
     full_at = models.DateTimeField(db_index=True)
     tries = models.PositiveIntegerField(default=0)
 
@@ -101,9 +101,9 @@ class LoginAllowance(models.Model):
 
 
 class KnownPlace(models.Model):
-    """An address that a user has logged in from, as a hash of both."""
+    """An address that a user has logged in from with this password, as a hash of all three."""
 
-    place = models.CharField(max_length=64, primary_key=True)
+    place = models.UUIDField(primary_key=True)
     # Not held to in the database, as in TokenFamily: a log-in may come in while its user is deleted.
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_constraint=False)
     last_at = models.DateTimeField(db_index=True)

@@ -16,9 +16,9 @@ from django.views.decorators.http import require_safe
 
 from workspaces import access, ticket
 from workspaces.api.representation import represent
-from workspaces.api.throttles import throttle_login
 from workspaces.cookies import clear_ticket, login_of, set_device, set_ticket
-from workspaces.errors import AccessDenied, LockedOut, PasswordsBusy, PasswordsUnavailable
+from workspaces.errors import AccessDenied, LockedOut, LoginsTooOften, PasswordsBusy, PasswordsUnavailable
+from workspaces.logins import SESSIONS_BACKEND
 from workspaces.states import SENTENCES
 from workspaces.web import pages
 from workspaces.web.asking import owner_named_in
@@ -59,11 +59,10 @@ class LoginPage(LoginView):
         return super().dispatch(request, *args, **kwargs)
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        wait = throttle_login(request)
-        if wait is not None:
-            return self._refused(request, "Too many attempts.", wait)
         try:
             return super().post(request, *args, **kwargs)
+        except LoginsTooOften as refused:
+            return self._refused(request, "Too many attempts.", refused.retry_after)
         except PasswordsBusy as busy:
             return self._refused(request, "Many people log in at the moment.", busy.retry_after)
         except LockedOut as locked:
@@ -81,9 +80,10 @@ class LoginPage(LoginView):
     def form_valid(self, form: Any) -> HttpResponseRedirect:
         # Logging in anew gives the session another name, so what the old one opened is closed under the old name.
         ticket.revoke_login(login_of(self.request), now=timezone.now())
+        form.get_user().backend = SESSIONS_BACKEND
         super().form_valid(form)
         response = self._arrive()
-        set_device(response, self.request, user_id=form.get_user().pk)
+        set_device(response, self.request, user=form.get_user())
         return response  # type: ignore[return-value]  # the parent promises a redirect; a 404 page is none
 
     def _arrive(self) -> HttpResponse:

@@ -1,0 +1,44 @@
+"""A new password of one's own, in the admin. Whoever found a session open must not guess the old one there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.contrib.admin.forms import AdminPasswordChangeForm
+from django.contrib.auth.views import PasswordChangeView
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.urls import reverse_lazy
+
+from workspaces.logins import password_tried
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+
+
+class OwnPasswordForm(AdminPasswordChangeForm):
+    def clean_old_password(self) -> Any:
+        """Raises ValidationError where it is wrong, LockedOut where too many were."""
+        try:
+            with password_tried(self.user, where="new password"):
+                return self._old_password()
+        except PermissionDenied as wrong:
+            raise wrong.__cause__ or wrong from None
+
+    def _old_password(self) -> Any:
+        try:
+            return super().clean_old_password()
+        except ValidationError as wrong:
+            raise PermissionDenied from wrong
+
+
+def own_password(request: HttpRequest) -> HttpResponseBase:
+    """As in Django's admin, but for the form."""
+    view = PasswordChangeView.as_view(
+        form_class=OwnPasswordForm,
+        success_url=reverse_lazy("admin:password_change_done"),
+        template_name="registration/password_change_form.html",
+        extra_context=admin.site.each_context(request),
+    )
+    return view(request)
