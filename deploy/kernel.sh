@@ -87,6 +87,7 @@ if [ -n "${DOCKER_HOST:-}" ] && [[ "$DOCKER_HOST" != unix://* ]]; then
 elif [[ "${GUNPOWDER_RAISE_LIMITS:-yes}" =~ ^([Nn]o|NO|[Ff]alse|FALSE|[Oo]ff|OFF|0)$ ]]; then
     say "GUNPOWDER_RAISE_LIMITS=$GUNPOWDER_RAISE_LIMITS: the kernel's limits are left as they are."
 else
+    [ -r "$WANTED" ] || die "$WANTED cannot be read." "It is part of this repository." "Restore it, then run this again."
     raise_all
     if [ "$mode" = keep ]; then keep; fi
 fi

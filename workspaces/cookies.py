@@ -84,6 +84,6 @@ def _mark(user: Any) -> str:
 def _devices(request: HttpRequest) -> dict[int, tuple[str, str]]:
     try:
         found: Any = signing.loads(request.COOKIES.get(DEVICE, ""), salt=_SALT, max_age=DEVICE_KNOWN)
-    except signing.BadSignature:
+        return {int(pk): (str(name), str(mark)) for pk, (name, mark) in found}
+    except (signing.BadSignature, TypeError, ValueError):  # not ours, or another release's
         return {}
-    return {pk: (name, mark) for pk, (name, mark) in found}  # signed by us, so of the shape that we gave it

@@ -7,7 +7,7 @@ so that an owner who is somewhere new gets in while others guess. What an accoun
 whoever had an older one is a stranger.
 
 A try takes from the allowances before anything is hashed, and gives back what it took where the password was right or
-was not looked at. The rows name nobody: people type passwords into the wrong field.
+was not looked at. The rows hold keyed hashes, because people type passwords into the wrong field.
 """
 
 from __future__ import annotations
@@ -81,10 +81,11 @@ BATCH = 5000
 
 @dataclass(frozen=True)
 class Place:
-    """Where somebody tries. `known`: the account has logged in there before."""
+    """Where somebody tries. `known`: the account has logged in there before; a `device` is known by its cookie."""
 
     name: str
     known: bool
+    device: bool = False
 
 
 @dataclass(frozen=True)

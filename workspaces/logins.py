@@ -26,8 +26,10 @@ from workspaces.passwords import asked_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from uuid import UUID
 
     from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
 
 logger = structlog.get_logger(__name__)
 
@@ -36,13 +38,17 @@ SESSIONS_BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
 class _Throttle(SimpleRateThrottle):
-    """Tries to log in, by address and for whatever accounts. In the cache: without Redis there is none."""
+    """Tries to log in, by whoever they are counted for. In the cache: without Redis there is none."""
 
     scope = "login"
 
+    def __init__(self, who: str) -> None:
+        super().__init__()
+        self._who = who
+
     def get_cache_key(self, request: Any, view: Any) -> str:
-        del view
-        return f"throttle-login-{client_network(client_address(request))}"
+        del request, view
+        return f"throttle-login-{self._who}".replace(" ", "-")
 
 
 class LockoutBackend(ModelBackend):
@@ -56,9 +62,10 @@ class LockoutBackend(ModelBackend):
         address = client_network(client_address(request)) if request is not None else "this host"
         user = get_user_model()._default_manager.filter(username=name).first()
         places = _places(request, address, user)
-        if request is not None and not places[0].known:
-            _throttle(request)
-        with _tried(name, user, places):
+        account = lockout.account_key(name, user)
+        if request is not None:
+            _throttle(request, _who(account, places[0]))
+        with _tried(account, user, places):
             found = super().authenticate(request, username=name, password=password)
             if found is None:
                 raise PermissionDenied
@@ -76,14 +83,14 @@ def password_tried(user: Any, *, where: str) -> Iterator[None]:
 
     Raises LockedOut where too many were.
     """
-    with _tried(user.get_username(), user, [Place(where, known=True)]):
+    with _tried(lockout.account_key(user.get_username(), user), user, [Place(where, known=True)]):
         yield
 
 
 @contextmanager
-def _tried(name: str, user: Any, places: Sequence[Place]) -> Iterator[None]:
+def _tried(account: UUID, user: Any, places: Sequence[Place]) -> Iterator[None]:
     try:
-        attempt = lockout.take_somewhere(lockout.account_key(name, user), places, now=timezone.now())
+        attempt = lockout.take_somewhere(account, places, now=timezone.now())
     except LockedOut as locked:
         # Not the name: people type passwords there.
         logger.warning(
@@ -94,8 +101,8 @@ def _tried(name: str, user: Any, places: Sequence[Place]) -> Iterator[None]:
         )
         raise
     try:
-        # Where an account is known its passwords are checked in a turn of their own, whoever floods from that address.
-        with asked_by(f"{attempt.account.hex} {attempt.place.name}") if attempt.place.known else nullcontext():
+        # On a device that it is known on, an account's passwords have a turn of their own, whoever floods from there.
+        with asked_by(_who(account, attempt.place)) if attempt.place.device else nullcontext():
             yield
     except PermissionDenied:  # it was wrong
         raise
@@ -105,16 +112,30 @@ def _tried(name: str, user: Any, places: Sequence[Place]) -> Iterator[None]:
     attempt.give_back()
 
 
+def known_here(request: HttpRequest, response: HttpResponseBase) -> None:
+    """Whoever has just proved a password is known where they did."""
+    lockout.remember(request.user, client_network(client_address(request)), now=timezone.now())
+    cookies.set_device(response, request, user=request.user)
+
+
 def _places(request: HttpRequest | None, address: str, user: Any) -> list[Place]:
     """Where this try comes from; first what counts most."""
     here = Place(f"address {address}", known=lockout.knows(user, address, now=timezone.now()))
     device = cookies.device_of(request, user=user) if request is not None and user is not None else None
-    return [here] if device is None else [Place(f"device {device}", known=True), here]
+    return [here] if device is None else [Place(f"device {device}", known=True, device=True), here]
 
 
-def _throttle(request: HttpRequest) -> None:
-    """Raises LoginsTooOften. Where an account is known this is not asked: there it has an allowance of its own."""
-    throttle = _Throttle()
+def _who(account: UUID, place: Place) -> str:
+    """For whom a try is counted and waits its turn: its address; or its account, where that is known by a device.
+
+    All devices of an account together: it may make itself as many as it likes.
+    """
+    return f"account {account.hex}" if place.device else place.name
+
+
+def _throttle(request: HttpRequest, who: str) -> None:
+    """Raises LoginsTooOften."""
+    throttle = _Throttle(who)
     if not throttle.allow_request(request, None):  # type: ignore[arg-type]  # DRF asks for its own wrapper
         wait = int(throttle.wait() or 1) + 1
         raise LoginsTooOften(f"Too many attempts to log in from here. Try again in {wait} s.", retry_after=wait)

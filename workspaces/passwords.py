@@ -1,8 +1,8 @@
 """Passwords are hashed apart from web, in the service `hasher`: a flood of log-ins must not slow the gate.
 
-One hash costs half a second of a processor. There, one at a time is worked out, in turn by address; who would wait long
-is told to come again before anything was spent on them. Outside web (on the command line, in tests) there is no such
-service, and Django's own hasher does it.
+One hash costs half a second of a processor. There, one at a time is worked out, in turn by whoever asks: an address, or
+an account on a device that it is known on. Who would wait long is told to come again before anything was spent on them.
+Outside web (on the command line, in tests) there is no such service, and Django's own hasher does it.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ _verified: ContextVar[bool] = ContextVar("verified", default=False)
 
 
 @contextmanager
-def asked_by(address: str) -> Iterator[None]:
-    """What is hashed in this block waits for the turn of this client."""
-    tokens = _asked_by.set(address), _verified.set(False)
+def asked_by(who: str) -> Iterator[None]:
+    """What is hashed in this block waits for the turn of this address, or account."""
+    tokens = _asked_by.set(who), _verified.set(False)
     try:
         yield
     finally:
@@ -147,7 +147,7 @@ def _lend_connection() -> None:
 
 
 def _busy(seconds: int) -> PasswordsBusy:
-    logger.warning("passwords_busy", seconds=seconds, address=_asked_by.get())
+    logger.warning("passwords_busy", seconds=seconds, who=_asked_by.get())
     return PasswordsBusy("Many people log in at the moment. Try again shortly.", retry_after=seconds)
 
 

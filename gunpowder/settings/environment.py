@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gunpowder.settings.values import AbsolutePath, Names, Networks, PortRange, Size, is_url
+from gunpowder.settings.values import AbsolutePath, DiskWrite, DiskWrites, Names, Networks, PortRange, Size, is_url
 
 
 class SettingsError(Exception):
@@ -189,14 +189,14 @@ class Environment(BaseSettings):
         examples=["2", "0.5"],
     )
     pids: int = Field(512, ge=64, le=65536, description="Processes and threads of one workspace.", examples=["512"])
-    disk_write: Size = Field(
+    disk_write: DiskWrite = Field(
         64 * 2**20,
         ge=0,
         description="Bytes that one workspace may write to the disk in a second; 0 for no limit. With version 1 of the "
         "kernel's control groups only what programs wait for (`fsync`) is counted.",
         examples=["64m", "0"],
     )
-    disk_writes: int = Field(
+    disk_writes: DiskWrites = Field(
         1000,
         ge=0,
         le=10_000_000,

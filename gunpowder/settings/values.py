@@ -81,8 +81,21 @@ def is_url(text: str, *, schemes: set[str]) -> bool:
     return url.scheme in schemes and port != 0
 
 
+def _bounded(least: int) -> AfterValidator:
+    """0, which is no limit, or at least so much: less, and nothing would start."""
+
+    def check(value: int) -> int:
+        if 0 < value < least:
+            raise ValueError(f"must be 0, for no limit, or at least {least}")
+        return value
+
+    return AfterValidator(check)
+
+
 Size = Annotated[int, BeforeValidator(_size)]
 PortRange = Annotated[tuple[int, int], NoDecode, BeforeValidator(_range), AfterValidator(_ordered)]
+DiskWrite = Annotated[int, BeforeValidator(_size), _bounded(2**20)]
+DiskWrites = Annotated[int, _bounded(50)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words), AfterValidator(_networks)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]

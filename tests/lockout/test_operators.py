@@ -15,6 +15,7 @@ from django.test import Client
 from structlog.testing import capture_logs
 
 from tests.lockout.trying import by_api, by_page, spend
+from workspaces import cookies
 from workspaces.errors import LockedOut
 from workspaces.lockout import PLACE
 from workspaces.models import KnownPlace, LoginAllowance
@@ -97,7 +98,9 @@ def test_who_found_a_session_of_staff_does_not_guess_the_password_in_it(staff: A
     assert refused.status_code == 429
     assert "Nothing was saved" in refused.content.decode()
     LoginAllowance.objects.update(full_at=F("full_at") - PLACE.every)
-    assert browser.post(path, {**new, "old_password": f"pw-{staff.username}"}).status_code == 302
+    changed = browser.post(path, {**new, "old_password": f"pw-{staff.username}"})
+    assert changed.status_code == 302
+    assert changed.cookies[cookies.DEVICE]["path"] == "/login", "known here by the new one"
     staff.refresh_from_db()
     assert staff.check_password("an-other-one-7")
 

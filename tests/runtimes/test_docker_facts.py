@@ -64,10 +64,10 @@ def test_what_an_engine_lacks_is_said(change: dict[str, Any], expected: dict[str
 @pytest.mark.parametrize(
     ("info", "disk", "verdict", "said"),
     [
-        ({"CgroupVersion": "2"}, "/dev/vda", Verdict.OK, "what workspaces write to /dev/vda is bounded"),
+        ({"CgroupVersion": "2"}, "/dev/vda", Verdict.OK, "what workspaces write to /dev/vda can be bounded"),
         ({"CgroupVersion": "1"}, "/dev/vda", Verdict.ADVICE, "only what programs wait for"),
         ({}, "/dev/vda", Verdict.ADVICE, "only what programs wait for"),
-        ({"CgroupVersion": "2"}, "", Verdict.ADVICE, "on no disk of this host"),
+        ({"CgroupVersion": "2"}, "", Verdict.ADVICE, "was not found"),
         (
             {"CgroupVersion": "2", "Warnings": ["WARNING: No io.max (wbps) support"]},
             "/dev/vda",

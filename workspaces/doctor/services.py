@@ -66,7 +66,8 @@ def addresses() -> Finding:
             "out. Name the proxy in GUNPOWDER_TRUSTED_PROXIES: the address that nginx logs for its requests"
         )
         return Finding(what="addresses", verdict=Verdict.ADVICE, sentence=sentence)
-    return well("addresses", "clients are told apart by address")
+    said = ", ".join(conf.env().trusted_proxies)
+    return well("addresses", f"who a client is {said} may say" if said else "whoever connects is a client")
 
 
 def edge() -> list[Finding]:

@@ -77,7 +77,7 @@ class DockerRuntime:
 
     @cached_property
     def _network(self) -> Network:
-        return Network(self._engine, instance=self._instance)
+        return Network(lambda: self._engine, instance=self._instance)
 
     @cached_property
     def _host(self) -> Host:
@@ -313,6 +313,9 @@ class DockerRuntime:
     def _reusable(self, spec: WorkspaceSpec, seen: Observation, there: dict[str, Any]) -> bool:
         """Same spec and same image content: a tag may have been built anew since."""
         if seen.spec_hash != spec.hash or seen.phase is Phase.REMOVING:
+            return False
+        disks = {limit["Path"] for limit in there["HostConfig"].get("BlkioDeviceWriteBps") or ()}
+        if disks and self._host.disk and disks != {self._host.disk}:  # named anew since, as at a boot
             return False
         image = self._image_id(spec.image)
         return image is None or image == there["Image"]

@@ -158,12 +158,12 @@ def disk_fact(root: Path) -> Fact:
 
 
 def writes_fact(info: Mapping[str, Any], disk: str) -> Fact:
-    """Whether what a workspace writes to the disk is bounded."""
+    """Whether the kernel can bound what a workspace writes to the disk, as the settings ask."""
     what = "disk writes"
     if not disk:
         sentence = (
-            "users' files lie on no disk of this host (a network's, or one in memory): what a workspace writes there "
-            "is not bounded"
+            "the disk that users' files lie on was not found (a network's, one in memory, or a pool of several): what "
+            "a workspace writes there is not bounded"
         )
         return Fact(what=what, verdict=Verdict.ADVICE, sentence=sentence)
     if any("blkio throttle.write" in str(line) or "io.max (w" in str(line) for line in info.get("Warnings") or ()):
@@ -171,11 +171,11 @@ def writes_fact(info: Mapping[str, Any], disk: str) -> Fact:
         return Fact(what=what, verdict=Verdict.ADVICE, sentence=sentence)
     if str(info.get("CgroupVersion") or "1") == "1":
         sentence = (
-            f"of what workspaces write to {disk} only what programs wait for (`fsync`) is bounded: this host has "
-            "version 1 of the kernel's control groups. With version 2 all of it is"
+            f"of what workspaces write to {disk} only what programs wait for (`fsync`) can be bounded: this host has "
+            "version 1 of the kernel's control groups. With version 2 all of it can"
         )
         return Fact(what=what, verdict=Verdict.ADVICE, sentence=sentence)
-    return Fact(what=what, verdict=Verdict.OK, sentence=f"what workspaces write to {disk} is bounded")
+    return Fact(what=what, verdict=Verdict.OK, sentence=f"what workspaces write to {disk} can be bounded")
 
 
 def folder_facts(root: Path, user_ids: Iterable[int]) -> list[Fact]:

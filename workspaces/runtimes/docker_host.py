@@ -15,7 +15,7 @@ SYS, MOUNTS = Path("/sys"), Path("/proc/self/mountinfo")
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """What the engine says of its machine, as far as containers are made to fit: 0 and "" are not known."""
+    """What is known of the engine's machine, as far as containers are made to fit: 0 and "" are not known."""
 
     processors: int = 0
     group_driver: str = ""  # who makes its control groups: `cgroupfs` or `systemd`
@@ -43,29 +43,42 @@ class Host:
 
 
 def disk_of(folder: Path, *, sys: Path = SYS, mounts: Path = MOUNTS) -> str:
-    """The whole device that holds a folder, as `/dev/…` names it on the host; "" where there is none.
+    """The whole device that holds a folder, as `/dev/…` names it on the host; "" where none is found.
 
-    A file system over the network or in memory has none. Of one over several devices it is the first.
+    A file system over the network or in memory has none. Of one over several devices it is the first that it names.
     """
     try:
         number = folder.stat().st_dev
         link = sys / "dev" / "block" / f"{os.major(number)}:{os.minor(number)}"
         if os.major(number) == 0:  # a file system that numbers itself names its device as the source of its mount
-            link = sys / "class" / "block" / _source(f"0:{os.minor(number)}", mounts).removeprefix("/dev/")
+            link = _named(_source(folder, mounts), sys / "class" / "block")
         found = link.resolve(strict=True)
     except OSError:
-        return ""
-    if found == (sys / "class" / "block").resolve():  # no source
         return ""
     if (found / "partition").exists():  # limits are for whole devices
         found = found.parent
     return f"/dev/{found.name.replace('!', '/')}"
 
 
-def _source(number: str, mounts: Path) -> str:
-    """Where the mount with this number comes from, if that is a device; "" else."""
+def _source(folder: Path, mounts: Path) -> str:
+    """Where the mount that holds the folder comes from."""
+    holds: tuple[int, str] = (0, "")
     for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
         place, _, kind = line.partition(" - ")
-        if place.split()[2] == number and kind.split()[1].startswith("/dev/"):
-            return kind.split()[1]
-    return ""
+        point = Path(place.split()[4])
+        if folder.is_relative_to(point):  # of two at one place the later one is on top
+            holds = max(holds, (len(point.parts), kind.split()[1]), key=lambda each: each[0])
+    return holds[1]
+
+
+def _named(source: str, devices: Path) -> Path:
+    """The kernel's entry of a device. Raises FileNotFoundError where the source is none."""
+    if not source.startswith("/dev/"):
+        raise FileNotFoundError(source)
+    name = source.removeprefix("/dev/mapper/")
+    if name != source:  # the kernel has a number for each, and the name in a file
+        for entry in devices.iterdir():
+            mapped = entry / "dm" / "name"
+            if mapped.exists() and mapped.read_text(encoding="utf-8").strip() == name:
+                return entry
+    return devices / source.removeprefix("/dev/").replace("/", "!")

@@ -13,6 +13,8 @@ from workspaces.runtimes.docker_objects import network_config
 from workspaces.runtimes.docker_refusals import HTTP_CONFLICT, asking, explanation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import docker
 
 logger = structlog.get_logger(__name__)
@@ -21,7 +23,7 @@ AMBIGUOUS = "is ambiguous"  # what the engine says of a name that two networks h
 
 
 class Network:
-    def __init__(self, engine: docker.APIClient, *, instance: str) -> None:
+    def __init__(self, engine: Callable[[], docker.APIClient], *, instance: str) -> None:
         self._engine = engine
         self._instance = instance
 
@@ -31,7 +33,7 @@ class Network:
             with asking("find the network"):
                 found = self._networks()
                 if not found:
-                    self._engine.create_network(**network_config(self._instance))
+                    self._engine().create_network(**network_config(self._instance))
                     found = self._networks()
                 # The engine's own check for duplicates does not stop two workers at once.
                 if len(found) > 1:
@@ -45,7 +47,7 @@ class Network:
     def _networks(self) -> list[str]:
         """Ids of the networks with exactly our name (the engine's filter finds parts of names too), oldest first."""
         name = naming.network_name(self._instance)
-        found = [network for network in self._engine.networks(names=[name]) if network["Name"] == name]
+        found = [network for network in self._engine().networks(names=[name]) if network["Name"] == name]
         return [str(network["Id"]) for network in sorted(found, key=lambda n: (n["Created"], n["Id"]))]
 
     def _keep_one(self, found: list[str]) -> None:
@@ -60,7 +62,7 @@ class Network:
     def _remove_network(self, identifier: str) -> bool:
         """False where something is connected to it. Gone already: True."""
         try:
-            self._engine.remove_network(identifier)
+            self._engine().remove_network(identifier)
         except NotFound:
             return True
         except APIError:

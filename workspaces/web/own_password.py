@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
@@ -10,7 +11,9 @@ from django.contrib.auth.views import PasswordChangeView
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.urls import reverse_lazy
 
-from workspaces.logins import password_tried
+from workspaces.errors import LockedOut
+from workspaces.logins import known_here, password_tried
+from workspaces.web.forms import in_words
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -25,6 +28,10 @@ class OwnPasswordForm(AdminPasswordChangeForm):
                 return self._old_password()
         except PermissionDenied as wrong:
             raise wrong.__cause__ or wrong from None
+        except LockedOut as locked:
+            wait = in_words(locked.retry_after)
+            sentence = f"Too many wrong passwords were typed here. Wait {wait}, then try again."
+            raise LockedOut(sentence, retry_after=locked.retry_after) from None
 
     def _old_password(self) -> Any:
         try:
@@ -41,4 +48,7 @@ def own_password(request: HttpRequest) -> HttpResponseBase:
         template_name="registration/password_change_form.html",
         extra_context=admin.site.each_context(request),
     )
-    return view(request)
+    response = view(request)
+    if response.status_code == HTTPStatus.FOUND:  # it is set: the account is known here by its new one
+        known_here(request, response)
+    return response

@@ -82,8 +82,9 @@ static void note_what_is_missing(struct stream *stream) {
     if (left_out == 0 || !ready(stream)) return;
     int length = snprintf(text, sizeof text, "%sworkspace: %llu bytes of output were left out of this log\n",
                           stream->torn ? "\n" : "", left_out);
-    if (put(stream->to, text, (size_t)length) > 0) return;
-    stream->torn = false;
+    size_t missing = put(stream->to, text, (size_t)length);
+    stream->torn = missing > 0 && (stream->torn || missing < (size_t)length);
+    if (missing > 0) return;
     left_out = 0;
     noted_at = now();
 }
