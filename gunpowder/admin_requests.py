@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from inspect import iscoroutinefunction
 from pathlib import Path
 from traceback import walk_tb
@@ -22,7 +21,7 @@ from django.http import HttpResponseRedirect
 from django.utils.encoding import escape_uri_path
 
 from workspaces.errors import PasswordsUnavailable, TryLater
-from workspaces.web.pages import METHOD_NOT_ALLOWED, problem_page, unavailable
+from workspaces.web.pages import METHOD_NOT_ALLOWED, problem_page, too_many, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -106,11 +105,10 @@ def _without_query(request: HttpRequest) -> HttpResponse:
 
 
 def _password_not_set(request: HttpRequest, problem: TryLater | PasswordsUnavailable) -> HttpResponse:
-    response = unavailable(request, f"{problem.message} Nothing was saved.")
+    sentence = f"{problem.message} Nothing was saved."
     if isinstance(problem, TryLater):
-        response.status_code = HTTPStatus.TOO_MANY_REQUESTS
-        response["Retry-After"] = str(problem.retry_after)
-    return response
+        return too_many(sentence, retry_after=problem.retry_after)
+    return unavailable(request, sentence)
 
 
 def _is_admins(request: HttpRequest) -> bool:

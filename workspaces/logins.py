@@ -1,7 +1,7 @@
 """Who may come in with a name and a password: Django's rule, but an account bears only so many wrong ones (`lockout`).
 
-In the settings it stands before Django's own backend, which stays there for the sessions that name it and is never
-asked for a password: what is refused here is refused.
+In the settings it stands before Django's own backend, which is there because sessions name it, and is never asked for a
+password: what is refused here is refused.
 """
 
 from __future__ import annotations

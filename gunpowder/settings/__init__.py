@@ -104,7 +104,7 @@ CACHES = {
 HASHER_SOCKET = Path(hasher.SOCKET)
 # No other: each would be worked out in web, where a flood of log-ins takes the gate's processor.
 PASSWORD_HASHERS = ["workspaces.passwords.ApartPBKDF2"]
-# Django's own is for sessions that were begun before ours was here; ours never lets it be asked for a password.
+# The second is what sessions name, as in the release before; ours never lets it be asked for a password.
 AUTHENTICATION_BACKENDS = ["workspaces.logins.LockoutBackend", "django.contrib.auth.backends.ModelBackend"]
 _DJANGOS = ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 AUTH_PASSWORD_VALIDATORS = [

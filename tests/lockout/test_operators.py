@@ -96,7 +96,8 @@ def test_who_found_a_session_of_staff_does_not_guess_the_password_in_it(staff: A
         assert "Your old password was entered incorrectly" in page.content.decode()
     refused = browser.post(path, {**new, "old_password": f"pw-{staff.username}"})
     assert refused.status_code == 429
-    assert "Nothing was saved" in refused.content.decode()
+    assert "Error 429" in refused.content.decode()
+    assert "Wait 6 minutes, then try again. Nothing was saved" in refused.content.decode()
     LoginAllowance.objects.update(full_at=F("full_at") - PLACE.every)
     changed = browser.post(path, {**new, "old_password": f"pw-{staff.username}"})
     assert changed.status_code == 302

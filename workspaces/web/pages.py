@@ -117,3 +117,14 @@ def unavailable(_request: HttpRequest, sentence: str) -> HttpResponse:
         message=sentence,
     )
     return problem_page(problem, **{"Retry-After": "5"})
+
+
+def too_many(sentence: str, *, retry_after: int) -> HttpResponse:
+    """The page for somebody who must wait, in seconds; `sentence` says for what."""
+    problem = Problem(
+        status=HTTPStatus.TOO_MANY_REQUESTS,
+        code="throttled",
+        title="Wait a moment",
+        message=sentence,
+    )
+    return problem_page(problem, **{"Retry-After": str(retry_after)})
