@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils.decorators import sync_and_async_middleware
 from structlog.contextvars import bound_contextvars
 
-from workspaces.clients import client_address, client_network
+from workspaces.clients import client_of
 from workspaces.passwords import asked_by
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def request_context(get_response: Callable[[HttpRequest], Any]) -> Callable[[Htt
 
         async def handle_async(request: HttpRequest) -> HttpResponseBase:
             request_id = _request_id(request)
-            with bound_contextvars(request_id=request_id), asked_by(client_network(client_address(request))):
+            with bound_contextvars(request_id=request_id), asked_by(client_of(request)):
                 answer: Awaitable[HttpResponseBase] = get_response(request)
                 response = await answer
             response["X-Request-Id"] = request_id
@@ -42,7 +42,7 @@ def request_context(get_response: Callable[[HttpRequest], Any]) -> Callable[[Htt
 
     def handle(request: HttpRequest) -> HttpResponseBase:
         request_id = _request_id(request)
-        with bound_contextvars(request_id=request_id), asked_by(client_network(client_address(request))):
+        with bound_contextvars(request_id=request_id), asked_by(client_of(request)):
             response: HttpResponseBase = get_response(request)
         response["X-Request-Id"] = request_id
         return response

@@ -1,7 +1,7 @@
 """The process: a unix socket, one hash at a time. `python -m hasher [SOCKET]`.
 
 A line of JSON each way, one question a connection, which stays open until the answer:
-    {"who": "an address", "password": "base64", "salt": "text", "iterations": 600000, "more": 400000, "first": false}
+    {"who": "whose turn", "password": "base64", "salt": "text", "iterations": 600000, "more": 400000, "first": false}
       → {"hash": "base64"}: of so many iterations; `more` are worked as well, so that old hashes take as long as new
       → {"wait": 3}: too many ask, or this one waited too long; again after so many seconds
       → {"error": "…"}: this is no question

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 SITE = 56
 
 
+def client_of(request: HttpRequest) -> str:
+    """What to count the client of this request by."""
+    return client_network(client_address(request))
+
+
 def client_address(request: HttpRequest) -> str:
     """The client as nginx saw it; web listens where only nginx reaches it."""
     return request.headers.get("X-Real-Ip") or request.META.get("REMOTE_ADDR") or "unknown"

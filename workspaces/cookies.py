@@ -20,15 +20,8 @@ if TYPE_CHECKING:
 
 
 def set_ticket(response: HttpResponseBase, *, token: str, user_id: int, secure: bool) -> None:
-    response.set_cookie(
-        ticket.COOKIE,
-        token,
-        max_age=int(ticket.LIFETIME.total_seconds()),
-        path=naming.editor_path(user_id),
-        secure=secure,
-        httponly=True,
-        samesite="Lax",
-    )
+    path = naming.editor_path(user_id)
+    _set(response, ticket.COOKIE, token, lifetime=ticket.LIFETIME, path=path, secure=secure)
 
 
 def clear_ticket(response: HttpResponseBase, *, user_id: int) -> None:
@@ -65,15 +58,14 @@ def set_device(response: HttpResponseBase, request: HttpRequest, *, user: Any) -
     name = device_of(request, user=user) or secrets.token_hex(8)
     others = [(pk, known) for pk, known in _devices(request).items() if pk != user.pk]
     latest = [(user.pk, (name, _mark(user))), *others][:DEVICE_ACCOUNTS]
-    response.set_cookie(
-        DEVICE,
-        signing.dumps(latest, salt=_SALT),
-        max_age=int(DEVICE_KNOWN.total_seconds()),
-        path=resolve_url("login"),
-        secure=request.is_secure(),
-        httponly=True,
-        samesite="Lax",
-    )
+    value, path = signing.dumps(latest, salt=_SALT), resolve_url("login")
+    _set(response, DEVICE, value, lifetime=DEVICE_KNOWN, path=path, secure=request.is_secure())
+
+
+def _set(response: HttpResponseBase, name: str, value: str, *, lifetime: timedelta, path: str, secure: bool) -> None:
+    """For one path alone, and for no script."""
+    age = int(lifetime.total_seconds())
+    response.set_cookie(name, value, max_age=age, path=path, secure=secure, httponly=True, samesite="Lax")
 
 
 def _mark(user: Any) -> str:

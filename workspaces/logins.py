@@ -13,12 +13,12 @@ import structlog
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.contrib.auth.backends import ModelBackend
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.utils import timezone
 from rest_framework.throttling import SimpleRateThrottle
 
 from workspaces import cookies, lockout
-from workspaces.clients import client_address, client_network
+from workspaces.clients import client_of
 from workspaces.errors import LockedOut, LoginsTooOften
 from workspaces.lockout import Place
 from workspaces.naming import user_name
@@ -59,7 +59,7 @@ class LockoutBackend(ModelBackend):
         if username is None or password is None or "\x00" in username + password:
             raise PermissionDenied
         name = user_name(username)
-        address = client_network(client_address(request)) if request is not None else "this host"
+        address = client_of(request) if request is not None else "this host"
         user = get_user_model()._default_manager.filter(username=name).first()
         places = _places(request, address, user)
         account = lockout.account_key(name, user)
@@ -79,7 +79,7 @@ class LockoutBackend(ModelBackend):
 
 @contextmanager
 def password_tried(user: Any, *, where: str) -> Iterator[None]:
-    """A password that somebody who is logged in types again: raise PermissionDenied inside where it is wrong.
+    """A password that somebody who is logged in types again: what is raised inside where it is wrong is a form's error.
 
     Raises LockedOut where too many were.
     """
@@ -104,7 +104,7 @@ def _tried(account: UUID, user: Any, places: Sequence[Place]) -> Iterator[None]:
         # On a device that it is known on, an account's passwords have a turn of their own, whoever floods from there.
         with asked_by(_who(account, attempt.place)) if attempt.place.device else nullcontext():
             yield
-    except PermissionDenied:  # it was wrong
+    except (PermissionDenied, ValidationError):  # it was wrong: for a backend, for a form
         raise
     except BaseException:  # it was not looked at
         attempt.give_back()
@@ -114,7 +114,7 @@ def _tried(account: UUID, user: Any, places: Sequence[Place]) -> Iterator[None]:
 
 def known_here(request: HttpRequest, response: HttpResponseBase) -> None:
     """Whoever has just proved a password is known where they did."""
-    lockout.remember(request.user, client_network(client_address(request)), now=timezone.now())
+    lockout.remember(request.user, client_of(request), now=timezone.now())
     cookies.set_device(response, request, user=request.user)
 
 

@@ -12,9 +12,8 @@ from pydantic import AfterValidator, BeforeValidator
 from pydantic_settings import NoDecode
 
 _SIZE = re.compile(r"(\d+)([bkmg]?)b?", re.IGNORECASE)
-#: Bits of the widest network in which proxies may be.
-WIDEST = 8
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+_WIDEST = 8  # bits of the widest network in which proxies may be
 
 
 def _size(value: Any) -> Any:
@@ -60,7 +59,7 @@ def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
             network = ip_network(text)
         except ValueError:
             raise ValueError(f"{text!r} is no address and no network such as 192.168.7.0/24") from None
-        if network.prefixlen < WIDEST:
+        if network.prefixlen < _WIDEST:
             raise ValueError(f"{text!r} is far too many: whoever asks from there may say that they are somebody else")
     return value
 

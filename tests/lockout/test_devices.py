@@ -153,13 +153,14 @@ def test_a_device_is_known_to_whoever_logged_in_there_and_to_nobody_else(make_us
     assert cookies.device_of(browser.request().wsgi_request, user=people[-1]) == before
 
 
-OTHERS = [
-    signing.dumps([[1, ["x", "y"]]], salt="another"),
+NOT_OURS = [
+    *("", "x", "\xff:\xff", "a:b:c", signing.dumps([[1, ["x", "y"]]], salt="another")),
     *(signing.dumps(each, salt=cookies._SALT) for each in ([[1, "x"]], [1], 1, "x", {"1": 2}, None)),
 ]
 
 
-@pytest.mark.parametrize("value", ["", "x", "\xff:\xff", "a:b:c", *OTHERS])
+# By number: what is signed holds the time, and is another text in each process of the suite.
+@pytest.mark.parametrize("value", NOT_OURS, ids=[str(number) for number in range(len(NOT_OURS))])
 def test_a_cookie_that_is_not_ours_is_no_device(user: Any, value: str) -> None:
     browser = Client()
     browser.cookies[cookies.DEVICE] = value

@@ -6,9 +6,9 @@ from typing import Any
 
 from rest_framework.throttling import UserRateThrottle
 
-from workspaces.clients import client_address, client_network
+from workspaces.clients import client_of
 
 
 class UserThrottle(UserRateThrottle):
     def get_ident(self, request: Any) -> str:
-        return client_network(client_address(request))
+        return client_of(request)

@@ -45,6 +45,10 @@ def well(what: str, sentence: str) -> Finding:
     return Finding(what=what, verdict=Verdict.OK, sentence=sentence)
 
 
+def advice(what: str, sentence: str, *, fix: Fix = Fix.NOTHING) -> Finding:
+    return Finding(what=what, verdict=Verdict.ADVICE, sentence=sentence, fix=fix)
+
+
 def wrong(what: str, sentence: str, *, fix: Fix = Fix.NOTHING, users: tuple[int, ...] = ()) -> Finding:
     return Finding(what=what, verdict=Verdict.WRONG, sentence=sentence, fix=fix, users=users)
 

@@ -6,9 +6,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from workspaces import conf, naming, ports, sweeps
-from workspaces.doctor.findings import Finding, Fix, people, well, wrong
+from workspaces.doctor.findings import Finding, Fix, advice, people, well, wrong
 from workspaces.models import Ticket, TokenFamily, Workspace
-from workspaces.runtimes.base import Verdict
 from workspaces.states import State
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ def _left_over(now: datetime) -> Finding:
     logins = TokenFamily.objects.filter(expires_at__lt=now - LEFT_OVER).count()
     if tickets + logins:
         sentence = f"{tickets} tickets and {logins} log-ins ended long ago and are still there"
-        return Finding(what="old rows", verdict=Verdict.ADVICE, sentence=sentence, fix=Fix.PURGE)
+        return advice("old rows", sentence, fix=Fix.PURGE)
     return well("old rows", "deleted in time")
 
 
@@ -139,9 +138,5 @@ def ports_left() -> Finding:
     held = Workspace.objects.filter(port__isnull=False).count()
     sentence = f"{held} held; {usable} in GUNPOWDER_PORT_RANGE for {known} workspaces"
     if usable < known:
-        return Finding(
-            what="ports",
-            verdict=Verdict.ADVICE,
-            sentence=f"{sentence}: some may not start while the others run; widen the range",
-        )
+        return advice("ports", f"{sentence}: some may not start while the others run; widen the range")
     return well("ports", sentence)

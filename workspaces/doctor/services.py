@@ -13,9 +13,8 @@ from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
 from workspaces import conf
-from workspaces.doctor.findings import Finding, well, wrong
+from workspaces.doctor.findings import Finding, advice, well, wrong
 from workspaces.models import WorkerBeat
-from workspaces.runtimes.base import Verdict
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -65,7 +64,7 @@ def addresses() -> Finding:
             "everybody who comes through the proxy in front is one address: whoever guesses passwords locks others "
             "out. Name the proxy in GUNPOWDER_TRUSTED_PROXIES: the address that nginx logs for its requests"
         )
-        return Finding(what="addresses", verdict=Verdict.ADVICE, sentence=sentence)
+        return advice("addresses", sentence)
     said = ", ".join(conf.env().trusted_proxies)
     return well("addresses", f"who a client is {said} may say" if said else "whoever connects is a client")
 

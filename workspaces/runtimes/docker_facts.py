@@ -159,23 +159,22 @@ def disk_fact(root: Path) -> Fact:
 
 def writes_fact(info: Mapping[str, Any], disk: str) -> Fact:
     """Whether the kernel can bound what a workspace writes to the disk, as the settings ask."""
-    what = "disk writes"
+    verdict = Verdict.ADVICE
     if not disk:
         sentence = (
             "the disk that users' files lie on was not found (a network's, one in memory, or a pool of several): what "
             "a workspace writes there is not bounded"
         )
-        return Fact(what=what, verdict=Verdict.ADVICE, sentence=sentence)
-    if any("blkio throttle.write" in str(line) or "io.max (w" in str(line) for line in info.get("Warnings") or ()):
+    elif any("blkio throttle.write" in str(line) or "io.max (w" in str(line) for line in info.get("Warnings") or ()):
         sentence = f"the engine cannot bound what workspaces write to {disk}; `docker info` says what is missing"
-        return Fact(what=what, verdict=Verdict.ADVICE, sentence=sentence)
-    if str(info.get("CgroupVersion") or "1") == "1":
+    elif str(info.get("CgroupVersion") or "1") == "1":
         sentence = (
             f"of what workspaces write to {disk} only what programs wait for (`fsync`) can be bounded: this host has "
             "version 1 of the kernel's control groups. With version 2 all of it can"
         )
-        return Fact(what=what, verdict=Verdict.ADVICE, sentence=sentence)
-    return Fact(what=what, verdict=Verdict.OK, sentence=f"what workspaces write to {disk} can be bounded")
+    else:
+        verdict, sentence = Verdict.OK, f"what workspaces write to {disk} can be bounded"
+    return Fact(what="disk writes", verdict=verdict, sentence=sentence)
 
 
 def folder_facts(root: Path, user_ids: Iterable[int]) -> list[Fact]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 from django.contrib.admin.forms import AdminPasswordChangeForm
 from django.contrib.auth.views import PasswordChangeView
-from django.core.exceptions import PermissionDenied, ValidationError
 from django.urls import reverse_lazy
 
 from workspaces.errors import LockedOut
@@ -25,19 +24,11 @@ class OwnPasswordForm(AdminPasswordChangeForm):
         """Raises ValidationError where it is wrong, LockedOut where too many were."""
         try:
             with password_tried(self.user, where="new password"):
-                return self._old_password()
-        except PermissionDenied as wrong:
-            raise wrong.__cause__ or wrong from None
+                return super().clean_old_password()
         except LockedOut as locked:
             wait = in_words(locked.retry_after)
             sentence = f"Too many wrong passwords were typed here. Wait {wait}, then try again."
             raise LockedOut(sentence, retry_after=locked.retry_after) from None
-
-    def _old_password(self) -> Any:
-        try:
-            return super().clean_old_password()
-        except ValidationError as wrong:
-            raise PermissionDenied from wrong
 
 
 def own_password(request: HttpRequest) -> HttpResponseBase:
