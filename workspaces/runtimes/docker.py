@@ -19,16 +19,9 @@ from workspaces.runtimes import docker_facts, probe
 from workspaces.runtimes.base import HEALTH_SECONDS, Change, Health, Observation, Phase, Signals, Usage
 from workspaces.runtimes.docker_connection import close_what_does_not_connect
 from workspaces.runtimes.docker_host import Host, disk_of
+from workspaces.runtimes.docker_looks import commands_of, cpu_seconds_of
 from workspaces.runtimes.docker_network import AMBIGUOUS, Network
-from workspaces.runtimes.docker_objects import (
-    TOP_COLUMNS,
-    container_config,
-    foreground_commands,
-    from_inspect,
-    from_list,
-    read_at,
-    secret_of,
-)
+from workspaces.runtimes.docker_objects import container_config, from_inspect, from_list, read_at, secret_of
 from workspaces.runtimes.docker_refusals import HTTP_CONFLICT, asking, explanation, name_taken, printable, refusal_of
 
 if TYPE_CHECKING:
@@ -180,8 +173,10 @@ class DockerRuntime:
         if there is None or seen.phase is not Phase.RUNNING or seen.endpoint is None:
             return Signals(ready=False, report=None, commands=None, cpu_seconds=None, connected=None)
         until = time.monotonic() + LOOK_SECONDS
-        commands = self._commands(seen.container_id)
-        cpu_seconds, cpu_read_at = (None, None) if time.monotonic() > until else self._cpu_seconds(seen.container_id)
+        commands = commands_of(self._looking, seen.container_id)
+        cpu_seconds, cpu_read_at = (
+            (None, None) if time.monotonic() > until else cpu_seconds_of(self._looking, seen.container_id)
+        )
         # What comes from inside comes last: it may take all the time that there is, but only of its own look.
         health = probe.probe(seen.endpoint, seconds=_left(until))
         try:
@@ -203,25 +198,6 @@ class DockerRuntime:
             self._folders.tell(user_id, notice)
         except OSError as error:
             raise RuntimeUnavailable(f"The workspace could not be told: {error.strerror}.") from error
-
-    def _commands(self, container_id: str) -> tuple[str, ...] | None:
-        try:
-            with asking("list processes"):
-                # Without a selection of its own, so that the engine may ask for just this container's processes.
-                found = self._looking.top(container_id, ps_args=f"-o {TOP_COLUMNS}")
-            return foreground_commands(dict(found))
-        except (RuntimeUnavailable, APIError, ValueError, LookupError) as error:
-            logger.info("commands_unknown", container=container_id[:12], why=type(error).__name__)
-            return None
-
-    def _cpu_seconds(self, container_id: str) -> tuple[float | None, datetime | None]:
-        try:
-            with asking("sample a container"):
-                found = self._looking.stats(container_id, stream=False, one_shot=True)
-            return int(found["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9, read_at(found)
-        except (RuntimeUnavailable, APIError, LookupError, TypeError, ValueError) as error:
-            logger.info("cpu_unknown", container=container_id[:12], why=type(error).__name__)
-            return None, None
 
     def port_free(self, endpoint: Endpoint) -> bool:
         return probe.port_free(endpoint)
