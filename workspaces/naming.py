@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 HOME = PurePosixPath("/home/coder")
 FILES = HOME / "workspace"
 EDITOR_PORT = 8080
+FIRST_PROCESS = PurePosixPath("/usr/local/bin/workspace-init")  # of a workspace's image
 # What the workspace says lies in a small file system of its own, what it is told in a folder it cannot write.
 REPORT_FOLDER = PurePosixPath("/run/gunpowder")
 REPORT_FILE = REPORT_FOLDER / "report.json"

@@ -185,7 +185,7 @@ class Environment(BaseSettings):
         2,
         ge=0.1,
         le=512,
-        description="Processors of one workspace; at most all but two of the host's, and half of a small one's.",
+        description="Processors of one workspace; at most all but two of the host's, and about half of a small one's.",
         examples=["2", "0.5"],
     )
     pids: int = Field(512, ge=64, le=65536, description="Processes and threads of one workspace.", examples=["512"])

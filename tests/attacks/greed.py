@@ -45,13 +45,20 @@ def checked(result: int) -> int:
 
 
 def spread(count: int, work: Callable[[int], None]) -> None:
-    """Run `work`, which never ends by itself, in `count` processes for ever; one that the kernel ends is replaced."""
+    """Run `work`, which never ends by itself, in `count` processes for ever; one that the kernel ends is replaced.
+
+    They begin together: the last of many would wait long for its turn beside those that spin already.
+    """
     numbers: dict[int, int] = {}
+    gate, opens = os.pipe()
 
     def one(number: int) -> None:
         pid = os.fork()
         if pid == 0:
             try:
+                with contextlib.suppress(OSError):
+                    os.close(opens)
+                os.read(gate, 1)  # ends when nobody holds the other end any more
                 work(number)
             finally:
                 os._exit(1)
@@ -60,8 +67,7 @@ def spread(count: int, work: Callable[[int], None]) -> None:
     for number in range(count):
         with contextlib.suppress(OSError):
             one(number)
-        if number == count // 10:  # the last of many that spin waits long for its turn
-            tell(f"{len(numbers)} processes and more")
+    os.close(opens)
     tell(f"{len(numbers)} processes")
     while True:
         pid, _ = os.wait()

@@ -259,8 +259,7 @@ class DockerPlace(_Specs):
         self.engine.remove_image(self.still, force=True)
         self.engine.close()
         for runtime in self._runtimes:
-            if "_engine" in vars(runtime):  # connected on first use
-                runtime._engine.close()
+            runtime._engine.close()
         shutil.rmtree(self.root, ignore_errors=True)
 
 

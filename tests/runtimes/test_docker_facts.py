@@ -9,6 +9,7 @@ import pytest
 
 from workspaces.runtimes import docker_facts
 from workspaces.runtimes.base import Fact, Verdict
+from workspaces.runtimes.docker_host import Host
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -102,8 +103,64 @@ def test_an_engine_that_says_nothing_of_a_field_is_not_blamed_for_it() -> None:
 
 def test_an_image_is_there_or_not() -> None:
     assert docker_facts.image_fact("a:b", None).verdict is Verdict.WRONG
-    there = docker_facts.image_fact("a:b", "sha256:0123456789abcdef")
+    found = {"Id": "sha256:0123456789abcdef", "Config": {"Entrypoint": ["/usr/local/bin/workspace-init", "x"]}}
+    there = docker_facts.image_fact("a:b", found)
     assert (there.verdict, there.sentence) == (Verdict.OK, "a:b is there (0123456789ab)")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"Entrypoint": ["/usr/bin/entrypoint.sh"]},
+        {"Entrypoint": ["sh", "-c", "/usr/local/bin/workspace-init"]},
+        {"Entrypoint": []},
+        {"Entrypoint": None},
+        {},
+        None,
+    ],
+)
+def test_an_image_without_our_first_process_is_told(config: dict[str, Any] | None) -> None:
+    fact = docker_facts.image_fact("a:b", {"Id": "sha256:0123456789abcdef", "Config": config})
+    assert fact.verdict is Verdict.WRONG
+    assert "not with /usr/local/bin/workspace-init" in fact.sentence
+
+
+@pytest.mark.parametrize(
+    ("info", "mine", "verdict", "said"),
+    [
+        ({"NCPU": 2, "CPUSet": True}, (0, 1), Verdict.OK, "leaves one of the 2 alone"),
+        ({"NCPU": 1, "CPUSet": True}, (0,), Verdict.ADVICE, "this host has one"),
+        ({"NCPU": 4, "CPUSet": False}, (0, 1, 2, 3), Verdict.ADVICE, "not known here"),
+        ({"NCPU": 4, "CPUSet": True}, (0, 1), Verdict.ADVICE, "not known here"),
+    ],
+)
+def test_whether_a_workspace_can_have_all_processors_busy_is_said(
+    info: dict[str, Any], mine: tuple[int, ...], verdict: Verdict, said: str
+) -> None:
+    fact = docker_facts.processors_fact(Host.of(info, mine=mine))
+    assert fact.verdict is verdict
+    assert said in fact.sentence
+
+
+RAISED = {"Ulimits": [{"Name": "nofile"}, {"Name": "sigpending"}, {"Name": "msgqueue"}]}
+
+
+@pytest.mark.parametrize(
+    ("endless", "options", "verdict", "said"),
+    [
+        (True, RAISED, Verdict.OK, "bounded by each workspace's memory"),
+        (True, None, Verdict.OK, "if the engine may"),
+        (True, {"Ulimits": [{"Name": "nofile"}]}, Verdict.ADVICE, "share one limit"),
+        (True, {"Ulimits": None}, Verdict.ADVICE, "share one limit"),
+        (False, None, Verdict.ADVICE, "older than 5.15"),
+    ],
+)
+def test_whether_one_can_use_up_timers_is_said(
+    *, endless: bool, options: dict[str, Any] | None, verdict: Verdict, said: str
+) -> None:
+    fact = docker_facts.counts_fact(Host(endless=endless), options)
+    assert fact.verdict is verdict
+    assert said in fact.sentence
 
 
 @pytest.fixture

@@ -1,14 +1,15 @@
-"""On which device a folder lies, in a tree that looks like the kernel's."""
+"""What is known of a host: its processors, its kernel, and on which device a folder lies."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from workspaces.runtimes.docker_host import disk_of
+from workspaces.runtimes.docker_host import Host, disk_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,3 +89,97 @@ def test_a_file_system_that_numbers_itself_says_its_device_where_it_is_mounted(
 def test_what_is_not_there_lies_nowhere(tmp_path: Path) -> None:
     assert disk_of(tmp_path / "no such folder") == ""
     assert disk_of(tmp_path, sys=tmp_path / "no such tree") == ""
+
+
+@pytest.mark.parametrize(
+    ("numbers", "port", "expected"),
+    [
+        ((0, 1), 9000, "1"),
+        ((0, 1), 9001, "0"),
+        ((0, 1, 2, 3), 9001, "0,2,3"),
+        ((4, 6), 9000, "6"),  # the engine itself may have been given a part of the machine
+        ((0,), 9000, ""),
+        ((), 9000, ""),
+    ],
+)
+def test_a_workspace_is_kept_from_one_processor(numbers: tuple[int, ...], port: int, expected: str) -> None:
+    assert Host(processors=len(numbers), numbers=numbers).processors_for(port) == expected
+
+
+@pytest.mark.parametrize("processors", [2, 3, 4, 16, 64])
+def test_every_processor_is_left_out_by_equally_many(processors: int) -> None:
+    host = Host.of({"NCPU": processors, "CPUSet": True}, mine=range(processors))
+    everything = set(map(str, range(processors)))
+    out = [everything - set(host.processors_for(port).split(",")) for port in range(11000, 11000 + 10 * processors)]
+    assert all(out.count({name}) == 10 for name in everything)
+
+
+@pytest.mark.parametrize(
+    ("info", "mine", "expected"),
+    [
+        ({"NCPU": 2, "CPUSet": True}, {1, 0}, (0, 1)),
+        ({"NCPU": 4, "CPUSet": True}, {0, 1}, ()),  # the worker sees others than the engine
+        ({"NCPU": 2, "CPUSet": False}, {0, 1}, ()),
+        ({"NCPU": 2}, {0, 1}, ()),
+        ({}, set(), ()),
+    ],
+)
+def test_processors_are_known_when_engine_and_worker_agree(
+    info: dict[str, object], mine: set[int], expected: tuple[int, ...]
+) -> None:
+    assert Host.of(info, mine=mine).numbers == expected
+
+
+@pytest.mark.parametrize("processors", [2, 3, 4, 16, 64])
+def test_whoever_takes_all_of_their_share_has_to_pause(processors: int) -> None:
+    """Who never pauses on their processors keeps locks of the kernel's that others' starts wait for."""
+    host = Host.of({"NCPU": processors, "CPUSet": True}, mine=range(processors))
+    assert host.share(64) <= 0.9 * len(host.processors_for(9000).split(","))
+
+
+@pytest.mark.parametrize(
+    ("options", "fits"),
+    [
+        ({}, True),
+        ({"CpusetCpus": "", "BlkioDeviceWriteBps": None}, True),
+        ({"CpusetCpus": "1", "BlkioDeviceWriteBps": [{"Path": "/dev/vda", "Rate": 1}]}, True),
+        ({"CpusetCpus": "0"}, False),
+        ({"CpusetCpus": "1,2,3"}, False),  # there were four
+        ({"BlkioDeviceWriteBps": [{"Path": "/dev/vdb", "Rate": 1}]}, False),
+    ],
+)
+def test_a_container_of_another_host_is_not_used_again(*, options: dict[str, object], fits: bool) -> None:
+    assert Host(processors=2, numbers=(0, 1), disk="/dev/vda").still_fits(options, 9000) is fits
+    assert Host().still_fits(options, 9000), "what is not known is no reason"
+
+
+@pytest.mark.parametrize(
+    ("version", "endless"),
+    [
+        ("6.18.44-fc", True),
+        ("5.15.0-91-generic", True),
+        ("5.14.0-362.el9.x86_64", False),
+        ("4.18.0", False),
+        ("unknown", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_timers_are_left_to_memory_where_the_kernel_charges_them(*, version: str | None, endless: bool) -> None:
+    assert Host.of({"KernelVersion": version}).endless is endless
+
+
+@pytest.mark.parametrize(
+    ("refused", "learnt"),
+    [
+        ("error gathering device information while adding custom device: stat /dev/vda: no such file", {"disk": ""}),
+        ("container init: error setting rlimits for ready process: error setting rlimit type 11", {"endless": False}),
+        ("Requested CPUs are not available - requested 1, available: 0", {"numbers": ()}),
+    ],
+)
+def test_what_an_engine_refuses_is_not_asked_again(refused: str, learnt: dict[str, Any]) -> None:
+    host = Host(disk="/dev/vda", endless=True, numbers=(0, 1))
+    known = host.without(refused)
+    assert known == dataclasses.replace(host, **learnt)
+    assert known.without(refused) is None, "or a start would be tried for ever"
+    assert host.without("no space left on device") is None

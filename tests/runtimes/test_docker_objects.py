@@ -80,12 +80,18 @@ def test_nothing_but_the_reviewed_options_is_asked_for() -> None:
 
 @pytest.mark.parametrize(
     ("processors", "wanted", "given"),
-    [(1, 2, 0.5), (2, 2, 1), (2, 0.5, 0.5), (3, 2, 1.5), (4, 2, 2), (4, 8, 2), (8, 8, 6), (64, 64, 62), (0, 2, 2)],
+    [(1, 2, 0.5), (2, 2, 0.9), (2, 0.5, 0.5), (3, 2, 1.5), (4, 2, 2), (4, 8, 2), (8, 8, 6), (64, 64, 56.7), (0, 2, 2)],
 )
 def test_no_workspace_gets_all_of_the_hosts_processors(processors: int, wanted: float, given: float) -> None:
     host = Host.of({"NCPU": processors, "CgroupDriver": "cgroupfs"})
     config = container_config(dataclasses.replace(SPEC, cpus=wanted), host_root="/srv/w", host=host)
     assert config["HostConfig"]["NanoCpus"] == given * 1e9
+
+
+@pytest.mark.parametrize("endless", [True, False])
+def test_timers_and_queues_are_left_to_memory_where_they_can_be(*, endless: bool) -> None:
+    limits = container_config(SPEC, host_root="/srv/w", host=Host(endless=endless))["HostConfig"]["Ulimits"]
+    assert [limit["Name"] for limit in limits] == ["nofile", "core", *(["sigpending", "msgqueue"] if endless else [])]
 
 
 @pytest.mark.parametrize(

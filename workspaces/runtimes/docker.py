@@ -3,83 +3,68 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import docker
 import structlog
 from docker.errors import APIError, NotFound
 
-from workspaces import naming
 from workspaces.errors import PortTaken, RuntimeUnavailable, StartRefused, StopRefused
 from workspaces.runtimes import docker_facts, probe
-from workspaces.runtimes.base import HEALTH_SECONDS, Change, Health, Observation, Phase, Signals, Usage
-from workspaces.runtimes.docker_connection import close_what_does_not_connect
-from workspaces.runtimes.docker_host import Host, disk_of
-from workspaces.runtimes.docker_looks import commands_of, cpu_seconds_of
+from workspaces.runtimes.base import HEALTH_SECONDS, Health, Observation, Phase, Signals
+from workspaces.runtimes.docker_engine import Engine
+from workspaces.runtimes.docker_host import Host, disk_of, memory_of
+from workspaces.runtimes.docker_looks import commands_of, cpu_seconds_of, usage_of
 from workspaces.runtimes.docker_network import AMBIGUOUS, Network
-from workspaces.runtimes.docker_objects import container_config, from_inspect, from_list, read_at, secret_of
+from workspaces.runtimes.docker_objects import container_config, from_inspect, from_list, secret_of
 from workspaces.runtimes.docker_refusals import HTTP_CONFLICT, asking, explanation, name_taken, printable, refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from workspaces.runtimes.base import Endpoint, Fact, Report, WorkspaceSpec
+    from workspaces.runtimes.base import Change, Endpoint, Fact, Report, Usage, WorkspaceSpec
     from workspaces.runtimes.host_folders import HostFolders
 
 logger = structlog.get_logger(__name__)
-close_what_does_not_connect()
 
-# Seconds for one answer of the engine; a busy one takes many times its usual 0.2 s for a start.
-ENGINE_TIMEOUT = 20
-# The same for each answer within a look at a workspace that is perhaps idle, and for the whole look: one that is slow
-# must not hold up a sweep, but what is not known by then counts as "not idle", and keeps the memory of a busy host.
-LOOK_TIMEOUT = 5
+# Seconds for a whole look at a workspace that is perhaps idle, in answers of at most docker_engine.LOOK_TIMEOUT.
 LOOK_SECONDS = 10
 PROC = Path("/proc")
 # Two workers may create the same name at once: one wins, the others look again. The engine reserves the name before
 # it can show the container, so they look after a moment; a busy engine needs more than one.
 NAME_CONFLICT_ROUNDS = 6
 NAME_CONFLICT_PAUSE = 0.05
-# The engine's words for what a container does, and whether it runs after that.
-BEGAN = {"start": True, "unpause": True, "die": False, "destroy": False}
 
 
 class DockerRuntime:
     """See `runtimes.base.Runtime` for the contract. `host_root` is the workspace root as the engine sees it."""
 
     def __init__(self, *, socket: str, instance: str, prefix: str, folders: HostFolders, host_root: str) -> None:
-        self._socket = socket
+        self._engine = Engine(socket, instance=instance)
         self._instance = instance
         self._prefix = prefix
         self._folders = folders
         self._host_root = host_root
 
     @cached_property
-    def _engine(self) -> docker.APIClient:
-        """Connected on first use, so that an engine that is down is an answer and not a crash at start-up."""
-        return docker.APIClient(base_url=f"unix://{self._socket}", version="auto", timeout=ENGINE_TIMEOUT)
-
-    @cached_property
-    def _looking(self) -> docker.APIClient:
-        """The same engine for short looks."""
-        return docker.APIClient(base_url=f"unix://{self._socket}", version="auto", timeout=LOOK_TIMEOUT)
-
-    @cached_property
     def _network(self) -> Network:
-        return Network(lambda: self._engine, instance=self._instance)
+        return Network(lambda: self._engine.client, instance=self._instance)
 
     @cached_property
     def _host(self) -> Host:
-        return Host.of(self._engine.info(), disk=disk_of(self._folders.root))
+        return self._host_of(self._engine.info())
+
+    def _host_of(self, info: dict[str, Any]) -> Host:
+        return Host.of(info, disk=disk_of(self._folders.root), mine=os.sched_getaffinity(0))
 
     def ensure_running(self, spec: WorkspaceSpec) -> Observation:
         self._folders.ensure(spec.user_id)
         for attempt in range(NAME_CONFLICT_ROUNDS):
-            there = self._inspect(spec.name)
+            there = self._engine.inspect(spec.name)
             if there is None:
                 if not self._create(spec):  # somebody else has the name meanwhile
                     time.sleep(NAME_CONFLICT_PAUSE * 2**attempt)
@@ -99,7 +84,7 @@ class DockerRuntime:
         raise RuntimeUnavailable(f"the container name {spec.name} is contended; trying again later")
 
     def observe(self, name: str) -> Observation:
-        there = self._inspect(name)
+        there = self._engine.inspect(name)
         if there is None:
             return Observation(name=name, phase=Phase.ABSENT)
         return self._see(name, there)
@@ -113,8 +98,8 @@ class DockerRuntime:
         try:
             with asking("stop a container"):
                 if seen.phase is Phase.PAUSED:
-                    self._engine.unpause(seen.container_id)  # a paused process never sees SIGTERM
-                self._engine.stop(seen.container_id, timeout=grace)
+                    self._engine.client.unpause(seen.container_id)  # a paused process never sees SIGTERM
+                self._engine.client.stop(seen.container_id, timeout=grace)
         except NotFound:
             return
         except APIError as error:
@@ -126,7 +111,7 @@ class DockerRuntime:
             return
         try:
             with asking("remove a container"):
-                self._engine.remove_container(seen.container_id, force=True, v=True)
+                self._engine.client.remove_container(seen.container_id, force=True, v=True)
         except NotFound:
             return
         except APIError as error:
@@ -134,29 +119,10 @@ class DockerRuntime:
                 raise StopRefused(f"The engine could not remove container {name}: {explanation(error)}") from error
 
     def observe_all(self) -> Iterator[Observation]:
-        with asking("list containers"):
-            found = self._engine.containers(
-                all=True,
-                filters={"label": [f"{naming.LABEL_INSTANCE}={self._instance}", naming.LABEL_WORKSPACE]},
-            )
-        return iter([from_list(entry, instance=self._instance) for entry in found])
+        return iter([from_list(entry, instance=self._instance) for entry in self._engine.containers()])
 
     def changes(self) -> Iterator[Change]:
-        try:
-            with asking("tell of containers"):
-                # From this second on, so that nothing is missed between the question and its first answer.
-                stream = self._engine.events(
-                    since=int(time.time()),
-                    decode=True,
-                    filters={
-                        "type": "container",
-                        "event": list(BEGAN),
-                        "label": [f"{naming.LABEL_INSTANCE}={self._instance}", naming.LABEL_WORKSPACE],
-                    },
-                )
-        except APIError as error:
-            raise RuntimeUnavailable(f"the engine could not tell of containers: {explanation(error)}") from error
-        return _changes(stream)
+        return self._engine.changes()
 
     def health(self, endpoint: Endpoint, *, seconds: float = HEALTH_SECONDS) -> Health:
         found = probe.probe(endpoint, seconds=seconds)
@@ -168,14 +134,14 @@ class DockerRuntime:
         return probe.read_report(endpoint, secret=secret)
 
     def signals(self, name: str) -> Signals:
-        there = self._inspect(name, quick=True)
+        there = self._engine.inspect(name, quick=True)
         seen = Observation(name=name, phase=Phase.ABSENT) if there is None else self._see(name, there)
         if there is None or seen.phase is not Phase.RUNNING or seen.endpoint is None:
             return Signals(ready=False, report=None, commands=None, cpu_seconds=None, connected=None)
         until = time.monotonic() + LOOK_SECONDS
-        commands = commands_of(self._looking, seen.container_id)
+        commands = commands_of(self._engine.looking, seen.container_id)
         cpu_seconds, cpu_read_at = (
-            (None, None) if time.monotonic() > until else cpu_seconds_of(self._looking, seen.container_id)
+            (None, None) if time.monotonic() > until else cpu_seconds_of(self._engine.looking, seen.container_id)
         )
         # What comes from inside comes last: it may take all the time that there is, but only of its own look.
         health = probe.probe(seen.endpoint, seconds=_left(until))
@@ -205,7 +171,7 @@ class DockerRuntime:
     def logs(self, name: str, *, tail: int) -> list[str]:
         try:
             with asking("read a container's log"):
-                text = self._engine.logs(name, stdout=True, stderr=True, tail=tail)
+                text = self._engine.client.logs(name, stdout=True, stderr=True, tail=tail)
         except NotFound:
             return []
         except APIError as error:
@@ -215,57 +181,39 @@ class DockerRuntime:
     def usage(self, name: str) -> Usage | None:
         try:
             with asking("sample a container"):
-                found = self._engine.stats(name, stream=False, one_shot=True)
+                found = self._engine.client.stats(name, stream=False, one_shot=True)
         except NotFound:
             return None
         except APIError as error:
             raise RuntimeUnavailable(f"the engine gave no sample: {explanation(error)}") from error
-        memory = found.get("memory_stats") or {}
-        if "usage" not in memory:
-            return None
-        # Page cache that the kernel would give back at once is not use; the docker command counts the same way.
-        cache = int(
-            (memory.get("stats") or {}).get("inactive_file", memory.get("stats", {}).get("total_inactive_file", 0))
-        )
-        user_id = self.observe(name).user_id
-        return Usage(
-            cpu_seconds=int(found["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9,
-            memory_bytes=max(int(memory["usage"]) - cache, 0),
-            memory_limit_bytes=int(memory.get("limit", 0)),
-            pids=int((found.get("pids_stats") or {}).get("current", 0)),
-            disk_bytes=0 if user_id is None else self._folders.disk_bytes(user_id),
-            read_at=read_at(found),
-        )
+        usage = usage_of(found)
+        user_id = None if usage is None else self.observe(name).user_id
+        if usage is None or user_id is None:
+            return usage
+        return dataclasses.replace(usage, disk_bytes=self._folders.disk_bytes(user_id))
 
     def memory_available(self) -> int | None:
-        """The kernel's own estimate. The engine is this machine's, and a container's /proc shows the host's memory."""
-        try:
-            lines = (PROC / "meminfo").read_text(encoding="ascii").splitlines()
-            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-        except (OSError, StopIteration, ValueError, IndexError):
-            return None
+        return memory_of(PROC)
 
     def examine(self, *, image: str, user_ids: frozenset[int]) -> list[Fact]:
         asked_at = datetime.now(tz=UTC)
-        try:
-            with asking("describe itself"):
-                info = self._engine.info()
-        except APIError as error:
-            raise RuntimeUnavailable(f"the engine could not describe itself: {explanation(error)}") from error
-        root = self._folders.root
+        info = self._engine.info()
+        root, host = self._folders.root, self._host_of(info)
         return [
             *docker_facts.engine_facts(info, asked_at=asked_at, answered_at=datetime.now(tz=UTC)),
-            docker_facts.image_fact(image, self._image_id(image)),
+            docker_facts.image_fact(image, self._engine.image(image)),
+            docker_facts.processors_fact(host),
+            docker_facts.counts_fact(host, self._engine.newest_options()),
             *docker_facts.host_facts(PROC, workspaces=len(user_ids)),
             docker_facts.disk_fact(root),
-            docker_facts.writes_fact(info, disk_of(root)),
+            docker_facts.writes_fact(info, host.disk),
             *docker_facts.folder_facts(root, user_ids),
         ]
 
     def ping(self) -> None:
         try:
             with asking("ping"):
-                self._engine.ping()
+                self._engine.client.ping()
         except APIError as error:
             raise RuntimeUnavailable(f"the engine answers {error.status_code} to a ping") from error
 
@@ -274,43 +222,21 @@ class DockerRuntime:
 
     # --- steps of ensure_running ---
 
-    def _inspect(self, name: str, *, quick: bool = False) -> dict[str, Any] | None:
-        try:
-            with asking("inspect a container"):
-                engine = self._looking if quick else self._engine
-                found: dict[str, Any] = engine.inspect_container(name)
-        except NotFound:
-            return None
-        except APIError as error:
-            raise RuntimeUnavailable(f"the engine could not inspect {name}: {explanation(error)}") from error
-        # The engine also finds an id by prefix; only the exact name is ours.
-        return found if str(found["Name"]).lstrip("/") == name else None
-
     def _reusable(self, spec: WorkspaceSpec, seen: Observation, there: dict[str, Any]) -> bool:
-        """Same spec and same image content: a tag may have been built anew since."""
+        """Same spec, same image content (a tag may have been built anew since), and made for the host as it is now."""
         if seen.spec_hash != spec.hash or seen.phase is Phase.REMOVING:
             return False
-        disks = {limit["Path"] for limit in there["HostConfig"].get("BlkioDeviceWriteBps") or ()}
-        if disks and self._host.disk and disks != {self._host.disk}:  # named anew since, as at a boot
+        if not self._host.still_fits(there["HostConfig"], spec.endpoint.port):
             return False
-        image = self._image_id(spec.image)
-        return image is None or image == there["Image"]
-
-    def _image_id(self, image: str) -> str | None:
-        try:
-            with asking("inspect an image"):
-                return str(self._engine.inspect_image(image)["Id"])
-        except NotFound:
-            return None
-        except APIError as error:
-            raise RuntimeUnavailable(f"the engine could not inspect the image: {explanation(error)}") from error
+        image = self._engine.image(spec.image)
+        return image is None or image["Id"] == there["Image"]
 
     def _create(self, spec: WorkspaceSpec) -> bool:
-        """Create the container; False when the name was taken meanwhile."""
+        """Create the container; False when the name was taken meanwhile, or it has to be made in another way."""
         self._network.ensure()
         try:
             with asking("create a container"):
-                self._engine.create_container_from_config(
+                self._engine.client.create_container_from_config(
                     container_config(spec, host_root=self._host_root, host=self._host), name=spec.name
                 )
         except NotFound as error:
@@ -320,9 +246,18 @@ class DockerRuntime:
                 code="image_missing",
             ) from error
         except APIError as error:
-            if error.status_code == HTTP_CONFLICT:
+            if error.status_code == HTTP_CONFLICT or self._learnt(error):
                 return False
             raise refusal_of(error) from error
+        return True
+
+    def _learnt(self, error: APIError) -> bool:
+        """Whether the engine's refusal says something of its host that is remembered from now on."""
+        known = self._host.without(explanation(error))
+        if known is None:
+            return False
+        logger.warning("host_cannot", error=explanation(error))
+        self._host = known
         return True
 
     def _wake(self, spec: WorkspaceSpec, seen: Observation) -> bool:
@@ -330,7 +265,7 @@ class DockerRuntime:
         if seen.phase is Phase.PAUSED:
             try:
                 with asking("unpause a container"):
-                    self._engine.unpause(seen.container_id)
+                    self._engine.client.unpause(seen.container_id)
             except APIError as error:
                 raise refusal_of(error) from error
             return True
@@ -356,10 +291,7 @@ class DockerRuntime:
             refusal = refusal_of(error)
             if fresh or isinstance(refusal, PortTaken):
                 self.ensure_removed(spec.name)
-            # An engine that is itself in a container may not see the device: then without that limit.
-            if fresh and self._host.disk and f"stat {self._host.disk}: " in explanation(error):
-                logger.warning("disk_not_limited", device=self._host.disk)
-                self._host = dataclasses.replace(self._host, disk="")
+            if fresh and self._learnt(error):
                 return False
             raise refusal from error
         return True
@@ -368,7 +300,7 @@ class DockerRuntime:
         for attempt in range(1, NAME_CONFLICT_ROUNDS + 1):
             try:
                 with asking("start a container"):
-                    self._engine.start(name)
+                    self._engine.client.start(name)
             except APIError as error:
                 if attempt == NAME_CONFLICT_ROUNDS or AMBIGUOUS not in explanation(error).lower():
                     raise
@@ -377,16 +309,6 @@ class DockerRuntime:
                 time.sleep(NAME_CONFLICT_PAUSE * attempt)
             else:
                 return
-
-
-def _changes(stream: Any) -> Iterator[Change]:
-    try:
-        for event in stream:
-            yield Change(name=str(event["Actor"]["Attributes"]["name"]), began=BEGAN[event["Action"]])
-    finally:
-        stream.close()
-        # The SDK shuts the socket down, and leaves it open for as long as the response lives: some cycle of its own.
-        stream._response.close()
 
 
 def _left(until: float) -> float:

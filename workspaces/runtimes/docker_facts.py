@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from workspaces.runtimes.docker_host import Host
+
 # The oldest engine that this was tried with; older ones have no BuildKit by default and no cgroup 2.
 OLDEST_ENGINE = (20, 10)
 # Redis, Postgres and cookies count in seconds; NTP keeps a machine within a tenth of one.
@@ -108,13 +110,58 @@ def _clock(text: str, *, asked_at: datetime, answered_at: datetime) -> Fact:
     return Fact(what="engine clock", verdict=Verdict.OK, sentence="agrees with this process's")
 
 
-def image_fact(image: str, identifier: str | None) -> Fact:
-    if identifier is None:
+def image_fact(image: str, found: Mapping[str, Any] | None) -> Fact:
+    """Of the image that workspaces are made from, as the engine describes it; None where it has none of that name."""
+    if found is None:
         sentence = f"{image} is not on the Docker host: no workspace can be made. `make up` builds it; else correct "
         return Fact(what="image", verdict=Verdict.WRONG, sentence=f"{sentence}GUNPOWDER_WORKSPACE_IMAGE")
-    return Fact(
-        what="image", verdict=Verdict.OK, sentence=f"{image} is there ({identifier.removeprefix('sha256:')[:12]})"
-    )
+    first = [*((found.get("Config") or {}).get("Entrypoint") or ()), ""][0]
+    if first != str(naming.FIRST_PROCESS):
+        sentence = (
+            f"{image} begins with {first or 'nothing of its own'} and not with {naming.FIRST_PROCESS}: whoever writes "
+            "into a workspace's log without end keeps the engine busy. Build it FROM the workspace image, and leave "
+            "its ENTRYPOINT as it is"
+        )
+        return Fact(what="image", verdict=Verdict.WRONG, sentence=sentence)
+    identifier = str(found.get("Id", "")).removeprefix("sha256:")[:12]
+    return Fact(what="image", verdict=Verdict.OK, sentence=f"{image} is there ({identifier})")
+
+
+def processors_fact(host: Host) -> Fact:
+    """Whether one workspace can have all processors busy."""
+    if host.processors_for(0):
+        sentence = f"each workspace leaves one of the {host.processors} alone"
+        return Fact(what="processors", verdict=Verdict.OK, sentence=sentence)
+    if host.processors == 1:
+        sentence = "this host has one: a workspace that is busy makes all others, and the platform, wait for their turn"
+    else:
+        sentence = (
+            "which ones the engine has is not known here (its kernel has no cpuset group, or the worker may not run on "
+            "all of them): a workspace that is busy may come to all of them, and others wait for their turn"
+        )
+    return Fact(what="processors", verdict=Verdict.ADVICE, sentence=sentence)
+
+
+def counts_fact(host: Host, options: Mapping[str, Any] | None) -> Fact:
+    """Of what the kernel counts by user: whether one workspace can use it up. `options` of the one made last."""
+    what, verdict = "timers and queues", Verdict.ADVICE
+    asked = {str(limit["Name"]) for limit in (options or {}).get("Ulimits") or ()}
+    if not host.endless:
+        sentence = (
+            "this kernel, older than 5.15, charges timers to nobody, so all workspaces share one limit of them: who "
+            "takes all leaves none to others. An editor uses none"
+        )
+    elif options is not None and "sigpending" not in asked:
+        sentence = (
+            "all workspaces share one limit of POSIX timers and one of message queues: who takes all leaves none to "
+            "others. An editor uses none. The engine may not raise them, as within a container; or the workspace made "
+            "last is older than this release"
+        )
+    else:
+        verdict, sentence = Verdict.OK, "bounded by each workspace's memory, if the engine may raise their limits"
+        if options is not None:
+            sentence = "bounded by each workspace's memory"
+    return Fact(what=what, verdict=verdict, sentence=sentence)
 
 
 def host_facts(proc: Path, *, workspaces: int) -> list[Fact]:

@@ -24,6 +24,9 @@ _TERMINALS = {
     # But for `max`, the engine's own options.
     "o": f"newinstance,nosuid,noexec,ptmxmode=0666,mode=0620,gid=5,max={TERMINALS}",
 }
+# Timers and message queues: the kernel counts them for all workspaces together, so that any limit is one that the first
+# can use up for the others. Without one each has as many as its memory holds.
+_ENDLESS = tuple({"Name": name, "Soft": -1, "Hard": -1} for name in ("sigpending", "msgqueue"))
 _PHASES = {
     "created": Phase.CREATED,
     "restarting": Phase.CREATED,
@@ -101,11 +104,13 @@ def _limits(spec: WorkspaceSpec, host: Host) -> dict[str, Any]:
         "Memory": spec.memory,
         "MemorySwap": spec.memory,  # equal: no swap on top
         "NanoCpus": round(host.share(spec.cpus) * 1e9),
+        "CpusetCpus": host.processors_for(spec.endpoint.port),
         "CgroupParent": host.group,
         "PidsLimit": spec.pids,
         "Ulimits": [
             {"Name": "nofile", "Soft": 8192, "Hard": 8192},  # above the daemon's own limit a start fails
             {"Name": "core", "Soft": 0, "Hard": 0},
+            *(_ENDLESS if host.endless else ()),
         ],
         "OomScoreAdj": 500,  # when the host runs out, a workspace goes before the platform
     }

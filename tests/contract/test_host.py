@@ -1,0 +1,105 @@
+"""What a workspace gets of what the engine's host has: processors, and what the kernel counts by user."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.contract.places import GRACE, rehash
+from workspaces.runtimes.base import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.contract.places import DockerPlace
+    from workspaces.runtimes.docker_host import Host
+
+
+pytestmark = pytest.mark.docker
+
+
+def said(engine: DockerPlace, name: str, script: str) -> str:
+    made = engine.engine.exec_create(name, ["bash", "-c", script])
+    return str(engine.engine.exec_start(made["Id"]).decode()).strip()
+
+
+def may_use(engine: DockerPlace, name: str) -> set[int]:
+    """The processors on which the container's first process may run, by the kernel's word."""
+    found = said(engine, name, "grep Cpus_allowed_list /proc/1/status").split()[-1]
+    ranges = [part.partition("-") for part in found.split(",")]
+    return {number for low, _, high in ranges for number in range(int(low), int(high or low) + 1)}
+
+
+@pytest.fixture
+def host(engine: DockerPlace) -> Iterator[Host]:
+    """What the runtime knows of its host; put back afterwards."""
+    known = engine.runtime._host
+    yield known
+    engine.runtime._host = known
+
+
+def test_each_workspace_leaves_one_processor_alone(engine: DockerPlace, host: Host) -> None:
+    assert len(host.numbers) == host.processors, "the tests run where the worker does: on all that the engine has"
+    everything = set(host.numbers)
+    one, next_one = engine.spec(), engine.spec()
+    assert next_one.endpoint.port == one.endpoint.port + 1
+    left = []
+    for spec in (one, next_one):
+        engine.runtime.ensure_running(spec)
+        left.append(everything - may_use(engine, spec.name))
+        assert int(said(engine, spec.name, "nproc")) == len(everything) - len(left[-1]), "as programs inside count"
+    if len(everything) > 1:
+        assert [len(each) for each in left] == [1, 1]
+        assert left[0] != left[1]
+    made = engine.inspect(one.name)["Id"]
+    engine.runtime.ensure_stopped(one.name, generation=one.generation, grace=GRACE)
+    engine.runtime.ensure_running(one)
+    assert engine.inspect(one.name)["Id"] == made
+    assert everything - may_use(engine, one.name) == left[0]
+
+
+def test_a_workspace_pauses_before_it_has_all_of_its_processors(engine: DockerPlace, host: Host) -> None:
+    spec = rehash(engine.spec(), cpus=64.0)
+    engine.runtime.ensure_running(spec)
+    share = engine.inspect(spec.name)["HostConfig"]["NanoCpus"] / 1e9
+    assert 0 < share <= 0.9 * max(host.processors - 1, 1)
+
+
+def test_processors_that_are_gone_do_not_keep_a_workspace_from_starting(engine: DockerPlace, host: Host) -> None:
+    """The host got smaller, or another one, since the worker began or the container was made."""
+    engine.runtime._host = dataclasses.replace(host, processors=2, numbers=(4000, 4001))
+    spec = engine.spec()
+    assert engine.runtime.ensure_running(spec).phase is Phase.RUNNING
+    assert may_use(engine, spec.name) == set(host.numbers)
+    assert engine.runtime._host.numbers == (), "it is not asked twice"
+    made = engine.inspect(spec.name)["Id"]
+    assert engine.runtime.ensure_running(spec).phase is Phase.RUNNING
+    assert engine.inspect(spec.name)["Id"] == made
+
+
+def test_a_container_of_a_larger_host_is_made_anew(engine: DockerPlace, host: Host) -> None:
+    spec = engine.spec()
+    engine.runtime._host = dataclasses.replace(host, processors=1, numbers=())
+    engine.runtime.ensure_running(spec)
+    engine.engine.update_container(spec.name, cpuset_cpus=",".join(map(str, host.numbers)))  # as if it had had others
+    engine.runtime.ensure_stopped(spec.name, generation=spec.generation, grace=GRACE)
+    engine.runtime._host = host
+    engine.runtime.ensure_running(spec)
+    assert len(may_use(engine, spec.name)) == max(1, len(host.numbers) - 1)
+
+
+def test_an_engine_that_may_not_raise_limits_starts_all_the_same(engine: DockerPlace, host: Host) -> None:
+    engine.runtime._host = dataclasses.replace(host, endless=True)
+    spec = engine.spec()
+    assert engine.runtime.ensure_running(spec).phase is Phase.RUNNING
+    asked = {limit["Name"] for limit in engine.inspect(spec.name)["HostConfig"]["Ulimits"]}
+    assert {"nofile", "core"} <= asked
+    assert ({"sigpending", "msgqueue"} <= asked) is engine.runtime._host.endless
+    limits = said(engine, spec.name, "grep -E 'pending signals|msgqueue size' /proc/self/limits")
+    assert ("unlimited" in limits) is engine.runtime._host.endless, "as the kernel has it"
+    other = engine.spec()
+    engine.runtime.ensure_running(other)
+    made = {limit["Name"] for limit in engine.inspect(other.name)["HostConfig"]["Ulimits"]}
+    assert made == asked, "it is not asked twice"
