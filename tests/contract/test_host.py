@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import TYPE_CHECKING
 
 import pytest
+from docker.errors import APIError
 
 from tests.contract.places import GRACE, rehash
-from workspaces.runtimes.base import Phase
+from tests.suite.waiting import pause
+from workspaces.runtimes.base import Phase, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 
 pytestmark = pytest.mark.docker
+MARK = {"gunpowder.test": os.environ.get("GUNPOWDER_TEST_ID", "")}
 
 
 def said(engine: DockerPlace, name: str, script: str) -> str:
@@ -41,18 +45,20 @@ def host(engine: DockerPlace) -> Iterator[Host]:
 
 
 def test_each_workspace_leaves_one_processor_alone(engine: DockerPlace, host: Host) -> None:
-    assert len(host.numbers) == host.processors, "the tests run where the worker does: on all that the engine has"
-    everything = set(host.numbers)
+    everything = os.sched_getaffinity(0)
     one, next_one = engine.spec(), engine.spec()
     assert next_one.endpoint.port == one.endpoint.port + 1
     left = []
     for spec in (one, next_one):
         engine.runtime.ensure_running(spec)
         left.append(everything - may_use(engine, spec.name))
-        assert int(said(engine, spec.name, "nproc")) == len(everything) - len(left[-1]), "as programs inside count"
-    if len(everything) > 1:
+        assert int(said(engine, spec.name, "nproc")) == len(may_use(engine, spec.name)), "as programs inside count"
+    if engine.engine.info()["CPUSet"] and engine.engine.info()["NCPU"] == len(everything) > 1:
         assert [len(each) for each in left] == [1, 1]
         assert left[0] != left[1]
+    else:
+        assert left == [set(), set()]
+        assert not host.processors_for(one.endpoint.port)
     made = engine.inspect(one.name)["Id"]
     engine.runtime.ensure_stopped(one.name, generation=one.generation, grace=GRACE)
     engine.runtime.ensure_running(one)
@@ -72,7 +78,7 @@ def test_processors_that_are_gone_do_not_keep_a_workspace_from_starting(engine: 
     engine.runtime._host = dataclasses.replace(host, processors=2, numbers=(4000, 4001))
     spec = engine.spec()
     assert engine.runtime.ensure_running(spec).phase is Phase.RUNNING
-    assert may_use(engine, spec.name) == set(host.numbers)
+    assert may_use(engine, spec.name) == os.sched_getaffinity(0)
     assert engine.runtime._host.numbers == (), "it is not asked twice"
     made = engine.inspect(spec.name)["Id"]
     assert engine.runtime.ensure_running(spec).phase is Phase.RUNNING
@@ -90,16 +96,53 @@ def test_a_container_of_a_larger_host_is_made_anew(engine: DockerPlace, host: Ho
     assert len(may_use(engine, spec.name)) == max(1, len(host.numbers) - 1)
 
 
-def test_an_engine_that_may_not_raise_limits_starts_all_the_same(engine: DockerPlace, host: Host) -> None:
+def may_raise(engine: DockerPlace) -> bool:
+    """Whether this engine may give a container more timers than it has itself; asked without the runtime."""
+    limit = {"Name": "sigpending", "Soft": -1, "Hard": -1}
+    made = engine.engine.create_container(
+        engine.image, entrypoint=["true"], labels=MARK, host_config={"NetworkMode": "none", "Ulimits": [limit]}
+    )
+    try:
+        engine.engine.start(made["Id"])
+    except APIError:
+        return False
+    finally:
+        engine.engine.remove_container(made["Id"], force=True)
+    return True
+
+
+def test_timers_are_left_to_memory_where_the_engine_may(engine: DockerPlace, host: Host) -> None:
+    may = may_raise(engine)
     engine.runtime._host = dataclasses.replace(host, endless=True)
     spec = engine.spec()
     assert engine.runtime.ensure_running(spec).phase is Phase.RUNNING
+    assert engine.runtime._host.endless is may
     asked = {limit["Name"] for limit in engine.inspect(spec.name)["HostConfig"]["Ulimits"]}
-    assert {"nofile", "core"} <= asked
-    assert ({"sigpending", "msgqueue"} <= asked) is engine.runtime._host.endless
+    assert asked == {"nofile", "core"} | ({"sigpending", "msgqueue"} if may else set())
     limits = said(engine, spec.name, "grep -E 'pending signals|msgqueue size' /proc/self/limits")
-    assert ("unlimited" in limits) is engine.runtime._host.endless, "as the kernel has it"
-    other = engine.spec()
-    engine.runtime.ensure_running(other)
-    made = {limit["Name"] for limit in engine.inspect(other.name)["HostConfig"]["Ulimits"]}
-    assert made == asked, "it is not asked twice"
+    assert limits.count("unlimited") == (4 if may else 0), "as the kernel has it"
+
+
+def test_several_refusals_at_one_start_are_borne(engine: DockerPlace, host: Host) -> None:
+    engine.runtime._host = dataclasses.replace(
+        host, processors=2, numbers=(4000, 4001), disk="/dev/no-such-device", endless=True
+    )
+    spec = engine.spec()
+    assert engine.runtime.ensure_running(spec).phase is Phase.RUNNING
+    assert (engine.runtime._host.numbers, engine.runtime._host.disk) == ((), "")
+
+
+def test_the_doctor_looks_at_what_was_made_last(engine: DockerPlace, host: Host) -> None:
+    def verdict(what: str) -> Verdict:
+        facts = engine.runtime.examine(image=older.image, user_ids=frozenset())
+        return next(fact.verdict for fact in facts if fact.what == what)
+
+    older, newer = engine.spec(), engine.spec()
+    engine.runtime.ensure_running(older)
+    before = verdict("processors")
+    pause(1.1, because="the engine tells in seconds when it made a container")
+    engine.runtime._host = dataclasses.replace(host, numbers=())
+    engine.runtime.ensure_running(newer)
+    assert verdict("processors") is Verdict.ADVICE
+    engine.runtime.ensure_removed(newer.name)
+    assert verdict("processors") is before

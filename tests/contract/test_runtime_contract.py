@@ -566,7 +566,7 @@ class TestEngine:
         spec = engine.spec()
         first = engine.runtime.ensure_running(spec)
         engine.runtime.ensure_removed(spec.name)
-        assert engine.runtime._create(spec)
+        assert engine.runtime._create(spec, engine.runtime._host)
         assert engine.runtime.observe(spec.name).phase is Phase.CREATED
         second = engine.runtime.ensure_running(spec)
         assert second.alive

@@ -126,18 +126,20 @@ def test_an_image_without_our_first_process_is_told(config: dict[str, Any] | Non
 
 
 @pytest.mark.parametrize(
-    ("info", "mine", "verdict", "said"),
+    ("info", "mine", "newest", "verdict", "said"),
     [
-        ({"NCPU": 2, "CPUSet": True}, (0, 1), Verdict.OK, "leaves one of the 2 alone"),
-        ({"NCPU": 1, "CPUSet": True}, (0,), Verdict.ADVICE, "this host has one"),
-        ({"NCPU": 4, "CPUSet": False}, (0, 1, 2, 3), Verdict.ADVICE, "not known here"),
-        ({"NCPU": 4, "CPUSet": True}, (0, 1), Verdict.ADVICE, "not known here"),
+        ({"NCPU": 2, "CPUSet": True}, (0, 1), {"CpusetCpus": "1"}, Verdict.OK, "leaves one of the 2 alone"),
+        ({"NCPU": 2, "CPUSet": True}, (0, 1), None, Verdict.OK, "leaves one of the 2 alone"),
+        ({"NCPU": 2, "CPUSet": True}, (0, 1), {"CpusetCpus": ""}, Verdict.ADVICE, "may come to all"),
+        ({"NCPU": 1, "CPUSet": True}, (0,), {"CpusetCpus": ""}, Verdict.ADVICE, "this host has one"),
+        ({"NCPU": 4, "CPUSet": False}, (0, 1, 2, 3), None, Verdict.ADVICE, "not known here"),
+        ({"NCPU": 4, "CPUSet": True}, (0, 1), None, Verdict.ADVICE, "not known here"),
     ],
 )
 def test_whether_a_workspace_can_have_all_processors_busy_is_said(
-    info: dict[str, Any], mine: tuple[int, ...], verdict: Verdict, said: str
+    info: dict[str, Any], mine: tuple[int, ...], newest: dict[str, Any] | None, verdict: Verdict, said: str
 ) -> None:
-    fact = docker_facts.processors_fact(Host.of(info, mine=mine))
+    fact = docker_facts.processors_fact(Host.of(info, mine=mine), newest)
     assert fact.verdict is verdict
     assert said in fact.sentence
 
@@ -152,7 +154,7 @@ RAISED = {"Ulimits": [{"Name": "nofile"}, {"Name": "sigpending"}, {"Name": "msgq
         (True, None, Verdict.OK, "if the engine may"),
         (True, {"Ulimits": [{"Name": "nofile"}]}, Verdict.ADVICE, "share one limit"),
         (True, {"Ulimits": None}, Verdict.ADVICE, "share one limit"),
-        (False, None, Verdict.ADVICE, "older than 5.15"),
+        (False, None, Verdict.ADVICE, "not known to be 6.15"),
     ],
 )
 def test_whether_one_can_use_up_timers_is_said(

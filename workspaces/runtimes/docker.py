@@ -64,12 +64,12 @@ class DockerRuntime:
     def ensure_running(self, spec: WorkspaceSpec) -> Observation:
         self._folders.ensure(spec.user_id)
         for attempt in range(NAME_CONFLICT_ROUNDS):
-            there = self._engine.inspect(spec.name)
+            there, host = self._engine.inspect(spec.name), self._host
             if there is None:
-                if not self._create(spec):  # somebody else has the name meanwhile
+                if not self._create(spec, host):  # somebody else has the name meanwhile
                     time.sleep(NAME_CONFLICT_PAUSE * 2**attempt)
                     continue
-                if not self._start(spec, fresh=True):
+                if not self._start(spec, made_for=host):
                     continue
                 return self.observe(spec.name)
             seen = self._see(spec.name, there)
@@ -198,12 +198,12 @@ class DockerRuntime:
     def examine(self, *, image: str, user_ids: frozenset[int]) -> list[Fact]:
         asked_at = datetime.now(tz=UTC)
         info = self._engine.info()
-        root, host = self._folders.root, self._host_of(info)
+        root, host, newest = self._folders.root, self._host_of(info), self._engine.newest_options()
         return [
             *docker_facts.engine_facts(info, asked_at=asked_at, answered_at=datetime.now(tz=UTC)),
             docker_facts.image_fact(image, self._engine.image(image)),
-            docker_facts.processors_fact(host),
-            docker_facts.counts_fact(host, self._engine.newest_options()),
+            docker_facts.processors_fact(host, newest),
+            docker_facts.counts_fact(host, newest),
             *docker_facts.host_facts(PROC, workspaces=len(user_ids)),
             docker_facts.disk_fact(root),
             docker_facts.writes_fact(info, host.disk),
@@ -231,13 +231,13 @@ class DockerRuntime:
         image = self._engine.image(spec.image)
         return image is None or image["Id"] == there["Image"]
 
-    def _create(self, spec: WorkspaceSpec) -> bool:
+    def _create(self, spec: WorkspaceSpec, host: Host) -> bool:
         """Create the container; False when the name was taken meanwhile, or it has to be made in another way."""
         self._network.ensure()
         try:
             with asking("create a container"):
                 self._engine.client.create_container_from_config(
-                    container_config(spec, host_root=self._host_root, host=self._host), name=spec.name
+                    container_config(spec, host_root=self._host_root, host=host), name=spec.name
                 )
         except NotFound as error:
             raise StartRefused(
@@ -246,18 +246,19 @@ class DockerRuntime:
                 code="image_missing",
             ) from error
         except APIError as error:
-            if error.status_code == HTTP_CONFLICT or self._learnt(error):
+            if error.status_code == HTTP_CONFLICT or self._learnt(error, host):
                 return False
             raise refusal_of(error) from error
         return True
 
-    def _learnt(self, error: APIError) -> bool:
+    def _learnt(self, error: APIError, made_for: Host) -> bool:
         """Whether the engine's refusal says something of its host that is remembered from now on."""
-        known = self._host.without(explanation(error))
+        known = made_for.without(str(error.explanation or error))
         if known is None:
             return False
-        logger.warning("host_cannot", error=explanation(error))
-        self._host = known
+        if self._host == made_for:  # else another thread has learnt it meanwhile
+            logger.warning("host_cannot", without=made_for.lost_by(known), error=explanation(error))
+            self._host = known
         return True
 
     def _wake(self, spec: WorkspaceSpec, seen: Observation) -> bool:
@@ -270,7 +271,7 @@ class DockerRuntime:
                 raise refusal_of(error) from error
             return True
         try:
-            self._start(spec, fresh=False)
+            self._start(spec, made_for=None)
         except PortTaken:
             raise
         except StartRefused as refusal:
@@ -280,18 +281,19 @@ class DockerRuntime:
             return False
         return True
 
-    def _start(self, spec: WorkspaceSpec, *, fresh: bool) -> bool:
+    def _start(self, spec: WorkspaceSpec, *, made_for: Host | None) -> bool:
         """Start it. A port conflict or a failed first start leaves a corpse behind, which is removed here.
 
-        False where it has to be made in another way first.
+        `made_for` is what it was just made for, None for one that has run before. False where it has to be made in
+        another way first.
         """
         try:
             self._ask_to_start(spec.name)
         except APIError as error:
             refusal = refusal_of(error)
-            if fresh or isinstance(refusal, PortTaken):
+            if made_for or isinstance(refusal, PortTaken):
                 self.ensure_removed(spec.name)
-            if fresh and self._learnt(error):
+            if made_for and self._learnt(error, made_for):
                 return False
             raise refusal from error
         return True

@@ -67,11 +67,14 @@ class Engine:
 
     def containers(self) -> list[dict[str, Any]]:
         """All workspaces of this installation, running or not."""
-        with asking("list containers"):
-            found: list[dict[str, Any]] = self.client.containers(
-                all=True,
-                filters={"label": [f"{naming.LABEL_INSTANCE}={self._instance}", naming.LABEL_WORKSPACE]},
-            )
+        try:
+            with asking("list containers"):
+                found: list[dict[str, Any]] = self.client.containers(
+                    all=True,
+                    filters={"label": [f"{naming.LABEL_INSTANCE}={self._instance}", naming.LABEL_WORKSPACE]},
+                )
+        except APIError as error:
+            raise RuntimeUnavailable(f"the engine could not list containers: {explanation(error)}") from error
         return found
 
     def newest_options(self) -> dict[str, Any] | None:

@@ -127,12 +127,17 @@ def image_fact(image: str, found: Mapping[str, Any] | None) -> Fact:
     return Fact(what="image", verdict=Verdict.OK, sentence=f"{image} is there ({identifier})")
 
 
-def processors_fact(host: Host) -> Fact:
-    """Whether one workspace can have all processors busy."""
-    if host.processors_for(0):
+def processors_fact(host: Host, options: Mapping[str, Any] | None) -> Fact:
+    """Whether one workspace can have all processors busy. `options` of the one made last, None where there is none."""
+    if host.processors_for(0) and options is not None and not options.get("CpusetCpus"):
+        sentence = (
+            "the workspace made last may come to all of them, and others wait for their turn: it is older than this "
+            "release and gets its own at its next start, or the engine refuses them (`host_cannot` in the log)"
+        )
+    elif host.processors_for(0):
         sentence = f"each workspace leaves one of the {host.processors} alone"
         return Fact(what="processors", verdict=Verdict.OK, sentence=sentence)
-    if host.processors == 1:
+    elif host.processors == 1:
         sentence = "this host has one: a workspace that is busy makes all others, and the platform, wait for their turn"
     else:
         sentence = (
@@ -148,8 +153,8 @@ def counts_fact(host: Host, options: Mapping[str, Any] | None) -> Fact:
     asked = {str(limit["Name"]) for limit in (options or {}).get("Ulimits") or ()}
     if not host.endless:
         sentence = (
-            "this kernel, older than 5.15, charges timers to nobody, so all workspaces share one limit of them: who "
-            "takes all leaves none to others. An editor uses none"
+            "this kernel is not known to be 6.15 or newer, and older ones do not bear many timers, so all workspaces "
+            "share one limit of them: who takes all leaves none to others. An editor uses none"
         )
     elif options is not None and "sigpending" not in asked:
         sentence = (

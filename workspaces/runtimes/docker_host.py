@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 # All workspaces together, in a group of the kernel's beside the one in which the platform's containers are: however
 # many they are, they weigh as much as that one group when both want the processors.
 _GROUPS = {"cgroupfs": "/gunpowder", "systemd": "gunpowder.slice"}
-# From this kernel on timers count as memory of whoever made them ("memcg: enable accounting for posix_timers_cache
-# slab"), as messages in queues do for longer.
-_CHARGES_TIMERS = (5, 15)
+# Timers count as memory of whoever made them from 5.15 on ("memcg: enable accounting for posix_timers_cache slab"), as
+# messages in queues do for longer; but before 6.15 all timers of a host are looked up under one lock, which millions of
+# them would keep busy ("posix-timers: Improve hash table performance").
+_TAKES_MANY_TIMERS = (6, 15)
+_LIMIT_REFUSED = re.compile(r"rlimit.*(type 1[12]\b|SIGPENDING|MSGQUEUE)", re.IGNORECASE)  # as runc and crun say it
 # Of the processors that it may use, what one workspace gets. With nine tenths of one that two share, starts beside
 # somebody who starts programs without end took as long as on the quiet machine, with all of it 4 to 10 s.
 _PAUSES = 0.9
@@ -45,7 +47,7 @@ class Host:
             processors=processors,
             numbers=mine if len(mine) == processors and info.get("CPUSet") else (),
             group_driver=str(info.get("CgroupDriver") or ""),
-            endless=_release(info.get("KernelVersion")) >= _CHARGES_TIMERS,
+            endless=_release(info.get("KernelVersion")) >= _TAKES_MANY_TIMERS,
             disk=disk,
         )
 
@@ -80,8 +82,12 @@ class Host:
         disks = {limit["Path"] for limit in options.get("BlkioDeviceWriteBps") or ()}
         if disks and self.disk and disks != {self.disk}:  # named anew since, as at a boot
             return False
-        processors, wanted = options.get("CpusetCpus"), self.processors_for(port)
-        return not processors or not wanted or processors == wanted
+        wanted = self.processors_for(port)
+        return not wanted or options.get("CpusetCpus") == wanted
+
+    def lost_by(self, other: Host) -> list[str]:
+        """What this host has and the other one does not, by name."""
+        return [each.name for each in fields(self) if getattr(self, each.name) != getattr(other, each.name)]
 
     def without(self, refused: str) -> Host | None:
         """The host as it turns out when the engine refuses a start like this; None where that says nothing of it."""
@@ -89,9 +95,10 @@ class Host:
         if self.disk and f"stat {self.disk}: " in refused:
             return replace(self, disk="")
         # One without the kernel's right to raise limits, as within most containers.
-        if self.endless and "setting rlimit" in refused:
+        if self.endless and _LIMIT_REFUSED.search(refused):
             return replace(self, endless=False)
-        if self.numbers and "CPUs are not available" in refused:  # taken away since
+        # Taken away since; the engine may not have noticed, and then the kernel says so.
+        if self.numbers and ("CPUs are not available" in refused or "cpuset.cpus" in refused):
             return replace(self, numbers=())
         return None
 
