@@ -243,6 +243,8 @@ purge() {
     # Those of containers that somebody removed by hand; the others have gone with theirs.
     # shellcheck disable=SC2086
     if [ -n "$terminals" ]; then step "Terminals left behind" purge-terminals docker volume rm --force $terminals; fi
+    # Listed anew: workspaces that ended meanwhile took theirs with them.
+    networks=$(docker network ls --quiet --filter "label=gunpowder.instance=$project")
     # shellcheck disable=SC2086
     if [ -n "$networks" ]; then step "Networks" purge-networks docker network rm $networks; fi
     # Only what the platform makes is removed, through a container: the files belong to the workspaces' user.

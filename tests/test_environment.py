@@ -27,6 +27,7 @@ WRONG = {
     "GUNPOWDER_DOCKER_SOCKET": ("docker.sock",),
     "GUNPOWDER_PORT_BASE": ("-1", "70000", "nine"),
     "GUNPOWDER_PORT_RANGE": ("20000", "29999-20000", "80-90", "20000-70000", "a-b"),
+    "GUNPOWDER_NETWORKS": ("10.0.0.0/7", "198.18.0.0/27", "198.18.0.1/15", "fd00::/64", "private", "10.0.0.5"),
     "GUNPOWDER_IDLE_MINUTES": ("0", "-1", "nan", "inf", "half an hour"),
     "GUNPOWDER_SWEEP_SECONDS": ("0", "4000"),
     "GUNPOWDER_RECONCILE_SECONDS": ("0.5", "601"),

@@ -8,7 +8,7 @@ def test_the_names_are_those_of_the_contract() -> None:
     assert naming.files_folder(7) == "user_7"
     assert naming.home_folder(7) == "home_7"
     assert naming.editor_path(7) == "/code/user/7/"
-    assert naming.network_name("gunpowder") == "gunpowder-workspaces"
+    assert naming.network_name("gunpowder-user-7") == "gunpowder-user-7-network"
     assert str(naming.HOME) == "/home/coder"
     assert str(naming.FILES) == "/home/coder/workspace"
     assert naming.EDITOR_PORT == 8080

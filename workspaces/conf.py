@@ -48,4 +48,5 @@ def runtime() -> Runtime:
         prefix=env().container_prefix,
         folders=HostFolders(root=env().workspace_mount),
         host_root=str(env().workspace_root),
+        pool=env().networks,
     )

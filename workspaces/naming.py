@@ -15,6 +15,7 @@ REPORT_FILE = REPORT_FOLDER / "report.json"
 NOTICE_FOLDER = PurePosixPath("/run/gunpowder-status")
 NOTICE_FILE = "status.json"
 
+_OF_A_NETWORK = "-network"
 LABEL_WORKSPACE = "gunpowder.workspace"
 LABEL_INSTANCE = "gunpowder.instance"
 LABEL_SPEC = "gunpowder.spec"
@@ -50,8 +51,14 @@ def notice_folder(user_id: int) -> str:
     return f"notice_{user_id}"
 
 
-def network_name(instance: str) -> str:
-    return f"{instance}-workspaces"
+def network_name(container: str) -> str:
+    """Of the network in which this container is alone."""
+    return f"{container}{_OF_A_NETWORK}"
+
+
+def alone_in(network: str) -> str:
+    """The container that is alone in this network; "" for a network of another kind."""
+    return network.removesuffix(_OF_A_NETWORK) if network.endswith(_OF_A_NETWORK) else ""
 
 
 def editor_path(user_id: int) -> str:

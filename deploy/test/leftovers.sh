@@ -95,7 +95,7 @@ remove_objects() {
 # An engine that was killed may count endpoints that are gone, and keeps a network for them.
 disconnect_all() {
     local container
-    for container in $(ask_engine 20 network inspect --format '{{range $id, $_ := .Containers}}{{$id}} {{end}}' "$1" 2>/dev/null); do
+    for container in $(ask_engine 20 network inspect --format '{{range .Containers}}{{.Name}} {{end}}' "$1" 2>/dev/null); do
         ask_engine 20 network disconnect --force "$1" "$container" >/dev/null 2>&1 || true
     done
 }

@@ -8,6 +8,7 @@ pass `NAME: ${NAME:-}` without repeating a default.
 from __future__ import annotations
 
 import os
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -15,7 +16,17 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gunpowder.settings.values import AbsolutePath, DiskWrite, DiskWrites, Names, Networks, PortRange, Size, is_url
+from gunpowder.settings.values import (
+    AbsolutePath,
+    DiskWrite,
+    DiskWrites,
+    Names,
+    Networks,
+    Pool,
+    PortRange,
+    Size,
+    is_url,
+)
 
 
 class SettingsError(Exception):
@@ -118,6 +129,12 @@ class Environment(BaseSettings):
         (20000, 29999),
         description="Ports for users whose own port is not allowed or taken.",
         examples=["20000-29999"],
+    )
+    networks: Pool = Field(
+        IPv4Network("198.18.0.0/15"),
+        description="Addresses for workspaces, of which each that runs takes four. Nothing that is to be reached from "
+        "the host may lie in there; by default the block that is set aside for benchmarks (RFC 2544).",
+        examples=["198.18.0.0/15"],
     )
     idle_minutes: float = Field(
         30,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_network
+from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -13,6 +13,7 @@ from pydantic_settings import NoDecode
 
 _SIZE = re.compile(r"(\d+)([bkmg]?)b?", re.IGNORECASE)
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+_LARGEST_POOL, _SMALLEST_POOL = 8, 26  # bits; the smaller one is for sixteen workspaces
 _WIDEST = 8  # bits of the widest network in which proxies may be
 
 
@@ -64,6 +65,21 @@ def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _pool(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return IPv4Network(value.strip())
+        except ValueError:
+            raise ValueError("is no IPv4 network such as 198.18.0.0/15") from None
+    return value
+
+
+def _roomy(value: IPv4Network) -> IPv4Network:
+    if not _LARGEST_POOL <= value.prefixlen <= _SMALLEST_POOL:
+        raise ValueError(f"must have between {_LARGEST_POOL} and {_SMALLEST_POOL} bits before its end")
+    return value
+
+
 def _absolute(value: Path) -> Path:
     if not value.is_absolute() or ".." in value.parts:
         raise ValueError("must be an absolute path without '..'")
@@ -96,5 +112,6 @@ PortRange = Annotated[tuple[int, int], NoDecode, BeforeValidator(_range), AfterV
 DiskWrite = Annotated[int, BeforeValidator(_size), _bounded(2**20)]
 DiskWrites = Annotated[int, _bounded(50)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
+Pool = Annotated[IPv4Network, NoDecode, BeforeValidator(_pool), AfterValidator(_roomy)]
 Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words), AfterValidator(_networks)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]

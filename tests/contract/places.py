@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 from dataclasses import replace
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 SOCKET = "/var/run/docker.sock"
 GRACE = 5
+POOL = IPv4Network("198.18.0.0/15")
 # Outside the kernel's range for outgoing connections and outside every range that a stack on this host uses.
 # Two suites side by side begin at different ones.
 _PORTS_EACH = 300
@@ -170,6 +172,7 @@ class DockerPlace(_Specs):
             prefix=self.prefix,
             folders=HostFolders(root=self.root),
             host_root=str(self.root),
+            pool=POOL,
         )
         self._runtimes.append(runtime)
         return runtime
@@ -249,13 +252,17 @@ class DockerPlace(_Specs):
             if not {name.lstrip("/") for name in entry["Names"] or ()} & set(kept):
                 with contextlib.suppress(NotFound, APIError):  # the second: its removal is under way already
                     self.engine.remove_container(entry["Id"], force=True, v=True)
+        self._remove_networks()
 
-    def clear(self) -> None:
-        self.remove_containers()
+    def _remove_networks(self) -> None:
+        """Of those that nothing runs in any more."""
         for network in self.engine.networks(filters={"label": [naming.LABEL_INSTANCE]}):
             if str(network["Labels"][naming.LABEL_INSTANCE]).startswith(self.instance):
                 with contextlib.suppress(APIError):
                     self.engine.remove_network(network["Id"])
+
+    def clear(self) -> None:
+        self.remove_containers()
         self.engine.remove_image(self.still, force=True)
         self.engine.close()
         for runtime in self._runtimes:

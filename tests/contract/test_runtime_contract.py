@@ -10,7 +10,6 @@ import socket
 import stat
 import time
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -572,70 +571,6 @@ class TestEngine:
         assert second.alive
         assert second.container_id != first.container_id
 
-    def test_a_container_whose_network_is_gone_is_replaced(self, engine: DockerPlace) -> None:
-        spec = engine.spec()
-        lonely = engine.another_instance()
-        mine = rehash(spec, instance=f"{spec.instance}-other", name=f"{spec.name}-lonely")
-        first = lonely.ensure_running(mine)
-        for seen in lonely.observe_all():
-            lonely.ensure_stopped(seen.name, generation=99, grace=GRACE)
-        engine.engine.remove_network(f"{mine.instance}-workspaces")
-        second = lonely.ensure_running(mine)
-        assert second.alive
-        assert second.container_id != first.container_id
-        lonely.ensure_removed(mine.name)
-
-    def test_first_starts_at_once_make_one_network(self, engine: DockerPlace) -> None:
-        """The engine lets several workers make one name each, and then starts nothing any more."""
-        specs = [engine.spec() for _ in range(4)]
-        instance = f"{specs[0].instance}-fresh"
-        workers = [engine.runtime_of(instance) for _ in specs]
-        for worker in workers:
-            worker.ping()  # connects before the race, not in it
-
-        def start(worker: Runtime, spec: WorkspaceSpec) -> bool:
-            return worker.ensure_running(rehash(spec, instance=instance)).alive
-
-        assert together(*[partial(start, *pair) for pair in zip(workers, specs, strict=True)]) == [True] * 4
-        assert len(engine.engine.networks(names=[f"{instance}-workspaces"])) == 1
-
-    def test_a_second_network_of_the_name_is_healed(self, engine: DockerPlace) -> None:
-        spec = engine.spec()
-        engine.runtime.ensure_running(spec)
-        engine.engine.create_network(f"{spec.instance}-workspaces", labels={"gunpowder.instance": spec.instance})
-        engine.runtime.ensure_removed(spec.name)
-        assert engine.runtime.ensure_running(spec).alive
-        assert len(engine.engine.networks(names=[f"{spec.instance}-workspaces"])) == 1
-
-    def test_of_two_networks_the_one_in_use_stays(self, engine: DockerPlace) -> None:
-        """One is older, but another was seen first, and a container started in it."""
-        first, second = engine.spec(), engine.spec()
-        instance = f"{first.instance}-inuse"
-        runtime, name = engine.runtime_of(instance), f"{instance}-workspaces"
-        labels = {"gunpowder.instance": instance}
-        older, newer = (engine.engine.create_network(name, labels=labels)["Id"] for _ in range(2))
-        made = engine.engine.create_container(
-            engine.image, entrypoint=["sleep", "60"], labels=labels, host_config={"NetworkMode": "bridge"}
-        )
-        engine.engine.start(made["Id"])
-        try:
-            # By its id, as by the name while the other one was not to be seen yet.
-            engine.engine.connect_container_to_network(made["Id"], newer)
-            assert runtime.ensure_running(rehash(first, instance=instance)).alive
-            assert [network["Id"] for network in engine.engine.networks(names=[name])] == [newer]
-            assert runtime.ensure_running(rehash(second, instance=instance)).alive
-        finally:
-            engine.engine.remove_container(made["Id"], force=True, v=True)
-        assert older != newer
-
-    def test_a_network_whose_name_only_ends_like_ours_is_not_ours(self, engine: DockerPlace) -> None:
-        spec = engine.spec()
-        instance = f"{spec.instance}-short"
-        engine.engine.create_network(
-            f"{spec.instance}-long-{instance}-workspaces", labels={"gunpowder.instance": instance}
-        )
-        assert engine.runtime_of(instance).ensure_running(rehash(spec, instance=instance)).alive
-
     def test_the_log_is_the_containers_last_lines(self, engine: DockerPlace) -> None:
         spec = engine.spec(editor=True)
         engine.runtime.ensure_running(spec)
@@ -709,7 +644,7 @@ class TestEngine:
         }
         (network,) = found["NetworkSettings"]["Networks"]
         options = engine.engine.inspect_network(network)["Options"]
-        assert network == f"{spec.instance}-workspaces"
+        assert network == f"{spec.name}-network"
         assert options["com.docker.network.bridge.enable_icc"] == "false"
         assert options["com.docker.network.bridge.host_binding_ipv4"] == "127.0.0.1"
 
@@ -728,20 +663,6 @@ class TestEngine:
         assert _inside(engine, spec, "script -qfec tty /dev/null </dev/null").strip() == "/dev/pts/0"
         engine.runtime.ensure_removed(spec.name)
         assert volume not in {found["Name"] for found in engine.engine.volumes()["Volumes"] or []}
-
-    def test_two_containers_cannot_reach_each_other(self, engine: DockerPlace) -> None:
-        one, other = engine.spec(editor=True), engine.spec(editor=True)
-        engine.runtime.ensure_running(one)
-        engine.runtime.ensure_running(other)
-        _await_ready(engine.runtime, other.endpoint)
-        address = next(iter(engine.inspect(other.name)["NetworkSettings"]["Networks"].values()))["IPAddress"]
-        gateway = next(iter(engine.inspect(one.name)["NetworkSettings"]["Networks"].values()))["Gateway"]
-        reach = "timeout 2 bash -c 'exec 3<>/dev/tcp/{}/{}' 2>/dev/null && echo reached || echo refused"
-        for host, port in ((address, 8080), (gateway, other.endpoint.port), ("127.0.0.1", other.endpoint.port)):
-            made = engine.engine.exec_create(one.name, ["bash", "-c", reach.format(host, port)])
-            assert engine.engine.exec_start(made["Id"]).strip() == b"refused", (host, port)
-        made = engine.engine.exec_create(one.name, ["bash", "-c", reach.format("127.0.0.1", 8080)])
-        assert engine.engine.exec_start(made["Id"]).strip() == b"reached"  # the question itself works
 
     def test_a_workspace_is_looked_at_without_being_touched(self, engine: DockerPlace) -> None:
         """What it reports, what runs in its terminals, who is connected; and looking does not count as activity."""

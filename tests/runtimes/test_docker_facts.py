@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -140,6 +141,32 @@ def test_whether_a_workspace_can_have_all_processors_busy_is_said(
     info: dict[str, Any], mine: tuple[int, ...], newest: dict[str, Any] | None, verdict: Verdict, said: str
 ) -> None:
     fact = docker_facts.processors_fact(Host.of(info, mine=mine), newest)
+    assert fact.verdict is verdict
+    assert said in fact.sentence
+
+
+ROUTES = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
+
+
+@pytest.mark.parametrize(
+    ("routes", "verdict", "said"),
+    [
+        ([], Verdict.OK, "room for 32768"),
+        (["eth0 00000000 0101A8C0 0003 0 0 0 00000000 0 0 0"], Verdict.OK, "room"),  # the way to everywhere
+        (["eth0 0001A8C0 00000000 0001 0 0 0 00FFFFFF 0 0 0"], Verdict.OK, "room"),
+        (["br-1 080012C6 00000000 0001 0 0 0 FCFFFFFF 0 0 0"], Verdict.OK, "room"),  # a workspace's own
+        (["tun0 000012C6 00000000 0001 0 0 0 0000FFFF 0 0 0"], Verdict.WRONG, "198.18.0.0/16"),
+        (["tun0 00000080 00000000 0001 0 0 0 00000080 0 0 0"], Verdict.OK, "room"),  # half of everywhere
+        (["eth1 080012C6 00000000 0001 0 0 0 FCFFFFFF 0 0 0"], Verdict.WRONG, "198.18.0.8/30"),
+        (["nonsense"], Verdict.ADVICE, "cannot be read"),
+    ],
+)
+def test_addresses_that_the_host_reaches_elsewhere_are_told(
+    routes: list[str], verdict: Verdict, said: str, proc: Path
+) -> None:
+    (proc / "net").mkdir()
+    (proc / "net/route").write_text(ROUTES + "".join(f"{line}\n" for line in routes))
+    fact = docker_facts.addresses_fact(proc, IPv4Network("198.18.0.0/15"))
     assert fact.verdict is verdict
     assert said in fact.sentence
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
@@ -122,8 +123,9 @@ def test_what_a_workspace_writes_to_the_disk_is_bounded(
 
 
 def test_containers_cannot_talk_to_each_other() -> None:
-    config = network_config("mine")
-    assert config["name"] == "mine-workspaces"
+    config = network_config("mine-user-7-network", instance="mine", subnet=IPv4Network("198.18.0.8/30"))
+    assert config["name"] == "mine-user-7-network"
+    assert config["ipam"]["Config"] == [{"Subnet": "198.18.0.8/30"}]
     assert config["options"]["com.docker.network.bridge.enable_icc"] == "false"
     assert config["labels"] == {"gunpowder.instance": "mine"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import time
 from datetime import UTC, datetime
@@ -19,12 +20,13 @@ from workspaces.runtimes.base import HEALTH_SECONDS, Health, Observation, Phase,
 from workspaces.runtimes.docker_engine import Engine
 from workspaces.runtimes.docker_host import Host, disk_of, memory_of
 from workspaces.runtimes.docker_looks import commands_of, cpu_seconds_of, usage_of
-from workspaces.runtimes.docker_network import AMBIGUOUS, Network
+from workspaces.runtimes.docker_network import AMBIGUOUS, Networks, haunted, lost
 from workspaces.runtimes.docker_objects import container_config, from_inspect, from_list, secret_of
 from workspaces.runtimes.docker_refusals import HTTP_CONFLICT, asking, explanation, name_taken, printable, refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from ipaddress import IPv4Network
 
     from workspaces.runtimes.base import Change, Endpoint, Fact, Report, Usage, WorkspaceSpec
     from workspaces.runtimes.host_folders import HostFolders
@@ -36,23 +38,24 @@ LOOK_SECONDS = 10
 PROC = Path("/proc")
 # Two workers may create the same name at once: one wins, the others look again. The engine reserves the name before
 # it can show the container, so they look after a moment; a busy engine needs more than one.
-NAME_CONFLICT_ROUNDS = 6
-NAME_CONFLICT_PAUSE = 0.05
+NAME_CONFLICT_ROUNDS = 12
+GONE = "No such container"  # the engine's words, when another worker has removed it
+NAME_CONFLICT_PAUSE, NAME_CONFLICT_LONGEST = 0.05, 0.8
 
 
 class DockerRuntime:
     """See `runtimes.base.Runtime` for the contract. `host_root` is the workspace root as the engine sees it."""
 
-    def __init__(self, *, socket: str, instance: str, prefix: str, folders: HostFolders, host_root: str) -> None:
+    def __init__(
+        self, *, socket: str, instance: str, prefix: str, folders: HostFolders, host_root: str, pool: IPv4Network
+    ) -> None:
         self._engine = Engine(socket, instance=instance)
         self._instance = instance
         self._prefix = prefix
         self._folders = folders
         self._host_root = host_root
-
-    @cached_property
-    def _network(self) -> Network:
-        return Network(lambda: self._engine.client, instance=self._instance)
+        self._pool = pool
+        self._networks = Networks(lambda: self._engine.client, instance=instance, pool=pool)
 
     @cached_property
     def _host(self) -> Host:
@@ -66,10 +69,11 @@ class DockerRuntime:
         for attempt in range(NAME_CONFLICT_ROUNDS):
             there, host = self._engine.inspect(spec.name), self._host
             if there is None:
-                if not self._create(spec, host):  # somebody else has the name meanwhile
-                    time.sleep(NAME_CONFLICT_PAUSE * 2**attempt)
+                made = self._create(spec, host)
+                if not made:  # somebody else has the name meanwhile
+                    time.sleep(min(NAME_CONFLICT_PAUSE * 2**attempt, NAME_CONFLICT_LONGEST))
                     continue
-                if not self._start(spec, made_for=host):
+                if not self._start(spec, made=made, made_for=host):
                     continue
                 return self.observe(spec.name)
             seen = self._see(spec.name, there)
@@ -77,7 +81,7 @@ class DockerRuntime:
                 raise name_taken(spec.name)
             if not self._reusable(spec, seen, there):
                 self.ensure_stopped(spec.name, generation=spec.generation, grace=spec.stop_grace)
-                self.ensure_removed(spec.name)
+                self._remove(spec.name)
                 continue
             if seen.phase is Phase.RUNNING or self._wake(spec, seen):
                 return self.observe(spec.name)
@@ -104,10 +108,16 @@ class DockerRuntime:
             return
         except APIError as error:
             raise StopRefused(f"The engine could not stop container {name}: {explanation(error)}") from error
+        self._networks.trim()
 
     def ensure_removed(self, name: str) -> None:
+        self._remove(name)
+        self._networks.remove(name)
+
+    def _remove(self, name: str, *, only: str = "") -> None:
+        """Remove the container of this name; with `only`, no other than that: a new one may have been made since."""
         seen = self.observe(name)
-        if seen.phase is Phase.ABSENT or seen.user_id is None:
+        if seen.phase is Phase.ABSENT or seen.user_id is None or (only and seen.container_id != only):
             return
         try:
             with asking("remove a container"):
@@ -207,6 +217,7 @@ class DockerRuntime:
             *docker_facts.host_facts(PROC, workspaces=len(user_ids)),
             docker_facts.disk_fact(root),
             docker_facts.writes_fact(info, host.disk),
+            docker_facts.addresses_fact(PROC, self._pool),
             *docker_facts.folder_facts(root, user_ids),
         ]
 
@@ -231,15 +242,17 @@ class DockerRuntime:
         image = self._engine.image(spec.image)
         return image is None or image["Id"] == there["Image"]
 
-    def _create(self, spec: WorkspaceSpec, host: Host) -> bool:
-        """Create the container; False when the name was taken meanwhile, or it has to be made in another way."""
-        self._network.ensure()
+    def _create(self, spec: WorkspaceSpec, host: Host) -> str:
+        """Create the container and return its id; "" when somebody took the name, or it must be made in another way."""
+        self._networks.ensure(spec.name)
         try:
             with asking("create a container"):
-                self._engine.client.create_container_from_config(
+                made: dict[str, Any] = self._engine.client.create_container_from_config(
                     container_config(spec, host_root=self._host_root, host=host), name=spec.name
                 )
         except NotFound as error:
+            if lost(error):
+                return ""
             raise StartRefused(
                 f"The image {spec.image} is not on the Docker host. An administrator must build or load it "
                 "(`make up` does) or correct GUNPOWDER_WORKSPACE_IMAGE.",
@@ -247,9 +260,9 @@ class DockerRuntime:
             ) from error
         except APIError as error:
             if error.status_code == HTTP_CONFLICT or self._learnt(error, host):
-                return False
+                return ""
             raise refusal_of(error) from error
-        return True
+        return str(made["Id"])
 
     def _learnt(self, error: APIError, made_for: Host) -> bool:
         """Whether the engine's refusal says something of its host that is remembered from now on."""
@@ -271,29 +284,36 @@ class DockerRuntime:
                 raise refusal_of(error) from error
             return True
         try:
-            self._start(spec, made_for=None)
+            self._start(spec, made=seen.container_id, made_for=None)
         except PortTaken:
             raise
         except StartRefused as refusal:
             # For instance its network is gone. The files are not in it, so a new container costs nothing.
-            logger.warning("container_replaced", container=spec.name, why=refusal.message)
-            self.ensure_removed(spec.name)
+            cause = refusal.__cause__
+            # No news: the networks of those who have been away longest are not kept.
+            expected = isinstance(cause, APIError) and (lost(cause) or self._learnt(cause, self._host))
+            level = logging.INFO if expected else logging.WARNING
+            logger.log(level, "container_replaced", container=spec.name, why=refusal.message)
+            self._remove(spec.name, only=seen.container_id)
             return False
         return True
 
-    def _start(self, spec: WorkspaceSpec, *, made_for: Host | None) -> bool:
+    def _start(self, spec: WorkspaceSpec, *, made: str, made_for: Host | None) -> bool:
         """Start it. A port conflict or a failed first start leaves a corpse behind, which is removed here.
 
-        `made_for` is what it was just made for, None for one that has run before. False where it has to be made in
-        another way first.
+        `made` is its id, `made_for` what it was just made for, None for one that was there. False where it has to be
+        made again, in another way perhaps.
         """
         try:
             self._ask_to_start(spec.name)
         except APIError as error:
             refusal = refusal_of(error)
             if made_for or isinstance(refusal, PortTaken):
-                self.ensure_removed(spec.name)
-            if made_for and self._learnt(error, made_for):
+                self._remove(spec.name, only=made)
+            if made_for and haunted(error):
+                self._networks.renew(spec.name)
+                return False
+            if made_for and (GONE in explanation(error) or lost(error) or self._learnt(error, made_for)):
                 return False
             raise refusal from error
         return True
@@ -307,7 +327,7 @@ class DockerRuntime:
                 if attempt == NAME_CONFLICT_ROUNDS or AMBIGUOUS not in explanation(error).lower():
                     raise
                 # Another worker has just made a second one, and each of the others may be about to.
-                self._network.ensure()
+                self._networks.ensure(name)
                 time.sleep(NAME_CONFLICT_PAUSE * attempt)
             else:
                 return

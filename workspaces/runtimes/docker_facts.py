@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import datetime
+from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Any
 
 from workspaces import naming
 from workspaces.runtimes.base import Fact, Verdict
+from workspaces.runtimes.docker_objects import SUBNET_BITS
 from workspaces.runtimes.kernel_limits import kernel_fact
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 OLDEST_ENGINE = (20, 10)
 # Redis, Postgres and cookies count in seconds; NTP keeps a machine within a tenth of one.
 CLOCK_SECONDS = 2
+WIDEST_PLACE = 8  # bits; a route that is wider is a way to everywhere
 FULL, NEARLY_FULL = 0.05, 0.15  # what is left of a disk, of file handles, of process ids
 
 _NEEDED = {
@@ -227,6 +230,42 @@ def writes_fact(info: Mapping[str, Any], disk: str) -> Fact:
     else:
         verdict, sentence = Verdict.OK, f"what workspaces write to {disk} can be bounded"
     return Fact(what="disk writes", verdict=verdict, sentence=sentence)
+
+
+def addresses_fact(proc: Path, pool: IPv4Network) -> Fact:
+    """Whether workspaces' addresses are nobody else's on this host, as its table of routes tells."""
+    what = "networks"
+    routes = _routes(proc / "net/route")
+    if routes is None:
+        return Fact(what=what, verdict=Verdict.ADVICE, sentence="the host's routes cannot be read here")
+    taken = sorted({str(route) for device, route in routes if route.overlaps(pool) and not _expected(device, route)})
+    if taken:
+        sentence = (
+            f"the host reaches {_some(taken)} elsewhere, and workspaces get addresses of {pool}: what lies there may "
+            "be out of its reach while they run. Give GUNPOWDER_NETWORKS others"
+        )
+        return Fact(what=what, verdict=Verdict.WRONG, sentence=sentence)
+    room = 2 ** (SUBNET_BITS - pool.prefixlen)
+    sentence = f"{pool} has room for {room} workspaces at once, and is nowhere else in the main table of routes"
+    return Fact(what=what, verdict=Verdict.OK, sentence=sentence)
+
+
+def _expected(device: str, route: IPv4Network) -> bool:
+    """Ways to everywhere, also in halves as a tunnel has them, and the networks of workspaces."""
+    return route.prefixlen < WIDEST_PLACE or (route.prefixlen == SUBNET_BITS and device.startswith("br-"))
+
+
+def _routes(file: Path) -> list[tuple[str, IPv4Network]] | None:
+    """Device and place of each, from the kernel's table: numbers in hexadecimal, the last byte first."""
+    try:
+        lines = [line.split() for line in file.read_text(encoding="ascii").splitlines()[1:]]
+        return [(line[0], IPv4Network((_address(line[1]), str(IPv4Address(_address(line[7])))))) for line in lines]
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _address(text: str) -> bytes:
+    return bytes.fromhex(text)[::-1]
 
 
 def folder_facts(root: Path, user_ids: Iterable[int]) -> list[Fact]:

@@ -10,10 +10,13 @@ from workspaces.runtimes.base import Endpoint, Observation, Phase
 from workspaces.runtimes.kernel_limits import TERMINALS
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Network
+
     from workspaces.runtimes.base import WorkspaceSpec
     from workspaces.runtimes.docker_host import Host
 
 PORT_KEY = f"{naming.EDITOR_PORT}/tcp"
+SUBNET_BITS = 30  # of the network of a workspace: one address is its own, one its way out
 _TMPFS = "rw,nosuid,nodev,exec,mode=1777"  # programs build and run things in /tmp; its size counts as memory
 # What the workspace says of itself: memory of its own, so that nothing else there can fill it up.
 _REPORT_TMPFS = "rw,nosuid,nodev,noexec,size=256k,nr_inodes=64,mode=0700,uid=1000,gid=1000"
@@ -58,7 +61,7 @@ def container_config(spec: WorkspaceSpec, *, host_root: str, host: Host) -> dict
             "Mounts": _mounts(spec, host_root=host_root),
             # Never another address: a port published elsewhere is reachable from every container.
             "PortBindings": {PORT_KEY: [{"HostIp": spec.endpoint.host, "HostPort": str(spec.endpoint.port)}]},
-            "NetworkMode": naming.network_name(spec.instance),
+            "NetworkMode": naming.network_name(spec.name),  # alone in it: no neighbour, and no neighbour's name
             # Restarts are the platform's decision: a container never comes back by itself.
             "RestartPolicy": {"Name": "no"},
             "CapDrop": ["ALL"],
@@ -121,12 +124,13 @@ def _limits(spec: WorkspaceSpec, host: Host) -> dict[str, Any]:
     return limits
 
 
-def network_config(instance: str) -> dict[str, Any]:
-    """Arguments of the create call for the workspaces' network: no traffic between containers."""
+def network_config(name: str, *, instance: str, subnet: IPv4Network) -> dict[str, Any]:
+    """Arguments of the create call for a workspace's network: no traffic between containers, should there be two."""
     return {
-        "name": naming.network_name(instance),
+        "name": name,
         "driver": "bridge",
         "check_duplicate": True,
+        "ipam": {"Driver": "default", "Config": [{"Subnet": str(subnet)}]},
         "options": {
             "com.docker.network.bridge.enable_icc": "false",
             "com.docker.network.bridge.host_binding_ipv4": "127.0.0.1",
