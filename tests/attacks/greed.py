@@ -270,7 +270,7 @@ def keys() -> None:
 
 
 def files() -> None:
-    hold(lambda: os.open("/dev/null", os.O_RDONLY), most=4_000_000, what="open files", processes=350)
+    hold(lambda: os.open("/dev/null", os.O_RDONLY), most=4_000_000, what="open files", processes=150)
 
 
 def epolls() -> None:
