@@ -26,8 +26,7 @@ def test_the_kernel_bounds_what_a_workspace_writes(engine: DockerPlace) -> None:
     )
     assert [host["BlkioDeviceWriteBps"], host["BlkioDeviceWriteIOps"]] == expected
     script = "cd /sys/fs/cgroup && cat io.max blkio/blkio.throttle.write_*_device 2>/dev/null"
-    made = engine.engine.exec_create(spec.name, ["bash", "-c", script])
-    said: str = engine.engine.exec_start(made["Id"]).decode()
+    said = engine.inside(spec, script)
     for rate in (spec.disk_write, spec.disk_writes):
         assert (str(rate) in said) is bool(disk), "as the kernel sees it"
 

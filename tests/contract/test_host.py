@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.contract.places import DockerPlace
+    from workspaces.runtimes.base import WorkspaceSpec
     from workspaces.runtimes.docker_host import Host
 
 
@@ -24,14 +25,9 @@ pytestmark = pytest.mark.docker
 MARK = {"gunpowder.test": os.environ.get("GUNPOWDER_TEST_ID", "")}
 
 
-def said(engine: DockerPlace, name: str, script: str) -> str:
-    made = engine.engine.exec_create(name, ["bash", "-c", script])
-    return str(engine.engine.exec_start(made["Id"]).decode()).strip()
-
-
-def may_use(engine: DockerPlace, name: str) -> set[int]:
+def may_use(engine: DockerPlace, spec: WorkspaceSpec) -> set[int]:
     """The processors on which the container's first process may run, by the kernel's word."""
-    found = said(engine, name, "grep Cpus_allowed_list /proc/1/status").split()[-1]
+    found = engine.inside(spec, "grep Cpus_allowed_list /proc/1/status").split()[-1]
     ranges = [part.partition("-") for part in found.split(",")]
     return {number for low, _, high in ranges for number in range(int(low), int(high or low) + 1)}
 
@@ -51,8 +47,8 @@ def test_each_workspace_leaves_one_processor_alone(engine: DockerPlace, host: Ho
     left = []
     for spec in (one, next_one):
         engine.runtime.ensure_running(spec)
-        left.append(everything - may_use(engine, spec.name))
-        assert int(said(engine, spec.name, "nproc")) == len(may_use(engine, spec.name)), "as programs inside count"
+        left.append(everything - may_use(engine, spec))
+        assert int(engine.inside(spec, "nproc")) == len(may_use(engine, spec)), "as programs inside count"
     if engine.engine.info()["CPUSet"] and engine.engine.info()["NCPU"] == len(everything) > 1:
         assert [len(each) for each in left] == [1, 1]
         assert left[0] != left[1]
@@ -63,7 +59,7 @@ def test_each_workspace_leaves_one_processor_alone(engine: DockerPlace, host: Ho
     engine.runtime.ensure_stopped(one.name, generation=one.generation, grace=GRACE)
     engine.runtime.ensure_running(one)
     assert engine.inspect(one.name)["Id"] == made
-    assert everything - may_use(engine, one.name) == left[0]
+    assert everything - may_use(engine, one) == left[0]
 
 
 def test_a_workspace_pauses_before_it_has_all_of_its_processors(engine: DockerPlace, host: Host) -> None:
@@ -78,7 +74,7 @@ def test_processors_that_are_gone_do_not_keep_a_workspace_from_starting(engine: 
     engine.runtime._host = dataclasses.replace(host, processors=2, numbers=(4000, 4001))
     spec = engine.spec()
     assert engine.runtime.ensure_running(spec).phase is Phase.RUNNING
-    assert may_use(engine, spec.name) == os.sched_getaffinity(0)
+    assert may_use(engine, spec) == os.sched_getaffinity(0)
     assert engine.runtime._host.numbers == (), "it is not asked twice"
     made = engine.inspect(spec.name)["Id"]
     assert engine.runtime.ensure_running(spec).phase is Phase.RUNNING
@@ -93,7 +89,7 @@ def test_a_container_of_a_larger_host_is_made_anew(engine: DockerPlace, host: Ho
     engine.runtime.ensure_stopped(spec.name, generation=spec.generation, grace=GRACE)
     engine.runtime._host = host
     engine.runtime.ensure_running(spec)
-    assert len(may_use(engine, spec.name)) == max(1, len(host.numbers) - 1)
+    assert len(may_use(engine, spec)) == max(1, len(host.numbers) - 1)
 
 
 def may_raise(engine: DockerPlace) -> bool:
@@ -119,7 +115,7 @@ def test_timers_are_left_to_memory_where_the_engine_may(engine: DockerPlace, hos
     assert engine.runtime._host.endless is may
     asked = {limit["Name"] for limit in engine.inspect(spec.name)["HostConfig"]["Ulimits"]}
     assert asked == {"nofile", "core"} | ({"sigpending", "msgqueue"} if may else set())
-    limits = said(engine, spec.name, "grep -E 'pending signals|msgqueue size' /proc/self/limits")
+    limits = engine.inside(spec, "grep -E 'pending signals|msgqueue size' /proc/self/limits")
     assert limits.count("unlimited") == (4 if may else 0), "as the kernel has it"
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from docker.errors import APIError
 
+from tests.contract.asking import await_ready
 from tests.contract.places import GRACE, POOL, rehash
 from tests.suite.waiting import eventually, together
 from workspaces.errors import PassingRefusal, StartRefused
@@ -40,11 +41,6 @@ print(json.dumps(found))
 """
 
 
-def said(engine: DockerPlace, name: str, *command: str) -> str:
-    made = engine.engine.exec_create(name, list(command))
-    return str(engine.engine.exec_start(made["Id"]).decode()).strip()
-
-
 def network_of(engine: DockerPlace, spec: WorkspaceSpec) -> dict[str, str]:
     ((name, found),) = engine.inspect(spec.name)["NetworkSettings"]["Networks"].items()
     return {"name": str(name), **found}
@@ -66,10 +62,10 @@ def test_nobody_elses_name_resolves(engine: DockerPlace) -> None:
         engine.inspect(other.name)["Id"][:12],
         engine.inspect(other.name)["Config"]["Hostname"],
     ]
-    found = json.loads(said(engine, one.name, "python3", "-c", ASK, address, one.name, *names))
+    found = json.loads(engine.run(one, "python3", "-c", ASK, address, one.name, *names))
     assert found.pop(one.name) == mine, "its own does, so the question works"
     assert found.pop(address) == "", "nor does an address have a name"
-    own = json.loads(said(engine, one.name, "python3", "-c", ASK, mine))
+    own = json.loads(engine.run(one, "python3", "-c", ASK, mine))
     assert own[mine].startswith(one.name), "which its own has"
     assert set(found) == set(names)
     assert not any(found.values())
@@ -79,7 +75,7 @@ def test_two_containers_cannot_reach_each_other(engine: DockerPlace) -> None:
     one, other = engine.spec(editor=True), engine.spec(editor=True)
     for spec in (one, other):
         engine.runtime.ensure_running(spec)
-    eventually("the other editor answers", lambda: engine.runtime.health(other.endpoint).ready, within=240)
+    await_ready(engine.runtime, other.endpoint)
     address, gateway = network_of(engine, other)["IPAddress"], network_of(engine, one)["Gateway"]
     others_gateway = network_of(engine, other)["Gateway"]
     for host, port in (
@@ -88,10 +84,10 @@ def test_two_containers_cannot_reach_each_other(engine: DockerPlace) -> None:
         (others_gateway, other.endpoint.port),
         ("127.0.0.1", other.endpoint.port),
     ):
-        assert said(engine, one.name, "bash", "-c", REACH.format(host, port)) == "refused", (host, port)
+        assert engine.inside(one, REACH.format(host, port)).strip() == "refused", (host, port)
     eventually(
         "the question itself works",
-        lambda: said(engine, one.name, "bash", "-c", REACH.format("127.0.0.1", 8080)) == "reached",
+        lambda: engine.inside(one, REACH.format("127.0.0.1", 8080)).strip() == "reached",
         within=240,
     )
 
@@ -310,6 +306,20 @@ def test_networks_of_who_left_are_kept_to_a_few(engine: DockerPlace, monkeypatch
     assert runtime.observe(stays.name).alive
     for spec in wanted:
         assert runtime.ensure_running(spec).alive, "also whose network was removed"
+
+
+def test_what_the_release_before_left_does_not_keep_the_others(
+    engine: DockerPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker_network, "KEPT", 0)
+    spec = engine.spec()
+    instance = f"{spec.instance}-both"
+    engine.engine.create_network(f"{instance}-workspaces", labels={"gunpowder.instance": instance})
+    runtime, wanted = engine.runtime_of(instance), rehash(spec, instance=instance)
+    runtime.ensure_running(wanted)
+    runtime.ensure_stopped(spec.name, generation=spec.generation, grace=GRACE)
+    assert networks_of(engine, instance) == []
+    assert runtime.ensure_running(wanted).alive
 
 
 def test_a_stop_does_not_fail_for_what_it_leaves(engine: DockerPlace, monkeypatch: pytest.MonkeyPatch) -> None:
