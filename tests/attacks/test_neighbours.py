@@ -38,7 +38,7 @@ THINGS = [each.__name__ for each in greed.GREEDS if LONG or each.__name__ in QUI
 GREED, NEED = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("greed.py", "need.py"))
 SERVICES = ("nginx", "web", "hasher", "worker", "beat", "postgres", "redis")
 # What the kernel counts by user, where the engine may not leave it to each workspace's memory: see docs/security.md.
-SHARED = {"timers": ("Max pending signals", {"timers"}), "queues": ("Max msgqueue size", {"queues"})}
+SHARED = {"timers": "Max pending signals", "queues": "Max msgqueue size"}
 IDLE = 9.0  # seconds without activity after which one of them is stopped
 # What depends on a machine that lets `make up` raise its kernel's limits. On another they end as they always did, and
 # the doctor says so (tests/suite/test_kernel.py).
@@ -137,13 +137,11 @@ def unbounded(thing: str, inside: Person) -> set[str]:
     short = [count.name for count in counts if not count.suffices(int((Path("/proc") / count.path).read_text()))]
     if short:
         print(f"\n{thing}: this machine's {', '.join(short)} could not be raised, so nothing is kept for neighbours")
-    name, needs = SHARED.get(thing, ("", set[str]()))
-    limit = inside.shell(f"grep '{name}' /proc/self/limits") if name else "unlimited"
-    if "unlimited" not in limit:
+    limit = SHARED.get(thing)
+    shared = limit is not None and "unlimited" not in inside.shell(f"grep '{limit}' /proc/self/limits")
+    if shared:
         print(f"\n{thing}: this engine may not raise their limit, so nothing is kept for neighbours")
-    else:
-        needs = set[str]()
-    return needs | ({thing} if short else set())
+    return {thing} if short or shared else set()
 
 
 def unwell(stack: Stack) -> list[str]:

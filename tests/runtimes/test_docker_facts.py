@@ -166,7 +166,7 @@ def test_addresses_that_the_host_reaches_elsewhere_are_told(
 ) -> None:
     (proc / "net").mkdir()
     (proc / "net/route").write_text(ROUTES + "".join(f"{line}\n" for line in routes))
-    fact = docker_facts.addresses_fact(proc, IPv4Network("198.18.0.0/15"))
+    fact = docker_facts.networks_fact(proc, IPv4Network("198.18.0.0/15"))
     assert fact.verdict is verdict
     assert said in fact.sentence
 

@@ -39,8 +39,8 @@ PROC = Path("/proc")
 # Two workers may create the same name at once: one wins, the others look again. The engine reserves the name before
 # it can show the container, so they look after a moment; a busy engine needs more than one.
 NAME_CONFLICT_ROUNDS = 12
+NAME_CONFLICT_PAUSE, NAME_CONFLICT_LONGEST = 0.05, 0.8  # seconds
 GONE = "No such container"  # the engine's words, when another worker has removed it
-NAME_CONFLICT_PAUSE, NAME_CONFLICT_LONGEST = 0.05, 0.8
 
 
 class DockerRuntime:
@@ -217,7 +217,7 @@ class DockerRuntime:
             *docker_facts.host_facts(PROC, workspaces=len(user_ids)),
             docker_facts.disk_fact(root),
             docker_facts.writes_fact(info, host.disk),
-            docker_facts.addresses_fact(PROC, self._pool),
+            docker_facts.networks_fact(PROC, self._pool),
             *docker_facts.folder_facts(root, user_ids),
         ]
 

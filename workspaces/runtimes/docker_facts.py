@@ -232,7 +232,7 @@ def writes_fact(info: Mapping[str, Any], disk: str) -> Fact:
     return Fact(what="disk writes", verdict=verdict, sentence=sentence)
 
 
-def addresses_fact(proc: Path, pool: IPv4Network) -> Fact:
+def networks_fact(proc: Path, pool: IPv4Network) -> Fact:
     """Whether workspaces' addresses are nobody else's on this host, as its table of routes tells."""
     what = "networks"
     routes = _routes(proc / "net/route")
