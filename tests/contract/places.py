@@ -30,15 +30,23 @@ if TYPE_CHECKING:
 SOCKET = "/var/run/docker.sock"
 GRACE = 5
 POOL = IPv4Network("198.18.0.0/15")
+# Suites side by side, of a few processes each, take ports and addresses of their own.
+_SUITES, _PROCESSES = 4, 8
+_SUITE = int(os.environ["GUNPOWDER_TEST_ID"].split("-")[2]) % _SUITES
 # Outside the kernel's range for outgoing connections and outside every range that a stack on this host uses.
-# Two suites side by side begin at different ones.
 _PORTS_EACH = 300
-_PORTS_FROM = 30000 + 2 * _PORTS_EACH * (int(os.environ["GUNPOWDER_TEST_ID"].split("-")[2]) % 4)
+_PORTS_FROM = 30000 + 2 * _PORTS_EACH * _SUITE
 
 
 def worker_number() -> int:
     """The number of this process among those that run the suite."""
     return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
+
+def room_of_its_own() -> IPv4Network:
+    """A pool for two networks in which nobody but this process makes any; set aside for documentation (RFC 5737)."""
+    rooms = list(IPv4Network("198.51.100.0/24").subnets(new_prefix=29))
+    return rooms[_SUITE * _PROCESSES + worker_number()]
 
 
 def rehash(spec: WorkspaceSpec, **changes: Any) -> WorkspaceSpec:

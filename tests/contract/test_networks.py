@@ -11,7 +11,7 @@ import pytest
 from docker.errors import APIError
 
 from tests.contract.asking import await_ready
-from tests.contract.places import GRACE, POOL, rehash
+from tests.contract.places import GRACE, POOL, rehash, room_of_its_own
 from tests.suite.waiting import eventually, together
 from workspaces.errors import PassingRefusal, StartRefused
 from workspaces.runtimes import docker_network
@@ -208,7 +208,7 @@ def test_somebody_else_in_the_network_is_put_out(engine: DockerPlace) -> None:
 def room_for_two(engine: DockerPlace) -> Iterator[None]:
     """A pool of two subnets within which, so far, nobody has any."""
     networks = engine.runtime._networks
-    networks._pool = IPv4Network("198.51.100.0/29")  # set aside for documentation
+    networks._pool = room_of_its_own()
     yield
     networks._pool = POOL
 
