@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from inspect import iscoroutinefunction
+from itertools import pairwise
 from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
-import django
-import psycopg
 import structlog
 from asgiref.sync import markcoroutinefunction
 from celery.schedules import ParseException
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.admin import ModelAdmin
 from django.contrib.admin.views import main as changelists
 from django.core.exceptions import FieldError, SuspiciousOperation
-from django.db import DataError, ProgrammingError
+from django.db import DataError, ProgrammingError, models
 from django.http import HttpResponseRedirect
 from django.utils.encoding import escape_uri_path
 
@@ -48,7 +48,8 @@ _MEANINGLESS = (
 
 METHODS = ("GET", "HEAD", "POST")
 _OURS = tuple(f"{settings.BASE_DIR / package}/" for package in ("gunpowder", "workspaces"))
-_DJANGOS = tuple(f"{Path(str(package.__file__)).parent}/" for package in (django, psycopg))
+_DJANGOS_DATABASE = f"{Path(str(models.__file__)).parent}/"
+_CALLS_ACTIONS = ModelAdmin.response_action.__code__  # looks up what was chosen, and calls the action with it
 _READS_QUERIES = str(changelists.__file__)  # a list is looked up before anything is done with its rows
 
 
@@ -127,8 +128,13 @@ def _is_of_the_form(request: HttpRequest, exception: Exception) -> bool:
     One object is changed in a transaction, so nothing is half done there. An action on a list may be half done: what
     fails inside it is never the form's.
     """
-    files = [frame.f_code.co_filename for frame, _ in walk_tb(exception.__traceback__)]
+    codes = [frame.f_code for frame, _ in walk_tb(exception.__traceback__)]
+    files = [code.co_filename for code in codes]
     match = request.resolver_match
     if match is not None and match.view_name.endswith("_changelist"):
-        return _READS_QUERIES in files or all(file.startswith(_DJANGOS) for file in files)
+        for code, called in pairwise(codes):
+            if code is _CALLS_ACTIONS and not called.co_filename.startswith(_DJANGOS_DATABASE):
+                return False
+        if _READS_QUERIES in files or _CALLS_ACTIONS in codes:
+            return True
     return not any(file.startswith(_OURS) for file in files)

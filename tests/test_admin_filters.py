@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib import admin as site
 from django.contrib.admin.utils import get_fields_from_path
 from django.db import connection
-from django.test import Client
+from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
@@ -114,6 +115,23 @@ def test_every_page_and_form_behind_a_list_takes_everything(
             wrong += [shown(admin, "POST", page, dict.fromkeys(fields, plain) | {"_save": "1"})]
             wrong += [shown(admin, "POST", page, {**none, field: plain, "_save": "1"}) for field in fields]
     assert not any(wrong), "\n".join(filter(None, wrong))
+
+
+@pytest.mark.parametrize("label", LISTS)
+def test_actions_on_what_is_no_object_are_bad_requests_as_they_are_served(
+    admin: Client, async_client: AsyncClient, label: str
+) -> None:
+    """Where a view runs in a thread of its own, and what it raises has come a longer way."""
+    async_client.cookies, async_client.raise_request_exception = admin.cookies, False
+    _, found = registered(label)
+    wrong = []
+    for action in [*(found.actions or ()), "delete_selected"]:
+        name = action if isinstance(action, str) else action.__name__
+        form = {"action": name, "_selected_action": "x"}
+        answer = async_to_sync(async_client.post)(path_of(label), form)
+        if answer.status_code not in {200, 302, 400}:
+            wrong.append(f"{name}: {answer.status_code} {getattr(answer, 'exc_info', None)}")
+    assert wrong == []
 
 
 def test_a_query_that_means_nothing_is_left_out_in_words(admin: Client) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 # Raise it when the table of container options changes: a container made with the old one is then replaced.
-OPTIONS_EDITION = 6
+OPTIONS_EDITION = 7
 
 
 def build_spec(workspace: Workspace, *, endpoint: Endpoint, env: Any) -> WorkspaceSpec:

@@ -30,7 +30,7 @@ WORKSPACE = Path("/home/coder/workspace")
 TAKEN, SCRATCH = WORKSPACE / "taken", WORKSPACE / "scratch"
 ARM = os.uname().machine == "aarch64"
 SYS_IO_SETUP, SYS_TIMER_CREATE, SYS_MQ_OPEN, SYS_ADD_KEY = (0, 107, 180, 217) if ARM else (206, 222, 240, 248)
-F_SETPIPE_SZ = 1031
+F_SETPIPE_SZ, SHM_LOCK = 1031, 11
 IN_MODIFY = 0x2
 
 
@@ -305,6 +305,27 @@ def sockets() -> None:
     hold(take, most=2000, what="filled socket pairs")
 
 
+def descriptors() -> None:
+    """Sent to a socket that nobody reads: so many may be on their way of one user's."""
+
+    def take() -> tuple[socket.socket, socket.socket]:
+        one, other = socket.socketpair()
+        socket.send_fds(one, [b"x"], [0] * 253)
+        return one, other
+
+    hold(take, most=1000, what="messages of 253 descriptors")
+
+
+def locked() -> None:
+    """Shared memory that must stay in memory."""
+
+    def take() -> int:
+        segment = checked(LIBC.shmget(0, 65536, 0o1600))
+        return checked(LIBC.shmctl(segment, SHM_LOCK, None))
+
+    hold(take, most=4000, what="locked segments of 64 KB")
+
+
 def locks() -> None:
     SCRATCH.mkdir(exist_ok=True)
     number = itertools.count()
@@ -313,7 +334,21 @@ def locks() -> None:
 
 
 WORKED = (cpu, starts, memory, disk, log, connections, names)
-HELD = (inotify, ptys, timers, pipes, queues, keys, files, epolls, requests, sockets, locks)
+HELD = (
+    inotify,
+    ptys,
+    timers,
+    pipes,
+    queues,
+    keys,
+    files,
+    epolls,
+    requests,
+    sockets,
+    descriptors,
+    locked,
+    locks,
+)
 GREEDS = (*WORKED, *HELD)
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ ARM = os.uname().machine == "aarch64"
 SYS_IO_SETUP, SYS_TIMER_CREATE, SYS_MQ_OPEN = (0, 107, 180) if ARM else (206, 222, 240)
 PIPE_SIZE = 65536  # what a pipe holds, unless its user has too many
 F_GETPIPE_SZ = 1032
+IPC_RMID, SHM_LOCK = 0, 11
 
 
 def checked(result: int) -> int:
@@ -70,6 +71,19 @@ def sockets() -> None:
         other.recv(1000)
 
 
+def descriptors() -> None:
+    one, _ = socket.socketpair()
+    socket.send_fds(one, [b"x"], [0])
+
+
+def locked() -> None:
+    segment = checked(LIBC.shmget(0, 4096, 0o1600))
+    try:
+        checked(LIBC.shmctl(segment, SHM_LOCK, None))
+    finally:
+        LIBC.shmctl(segment, IPC_RMID, None)
+
+
 def processes() -> None:
     for _ in range(20):
         os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
@@ -80,7 +94,7 @@ def files() -> None:
         os.open("/dev/null", os.O_RDONLY)
 
 
-NEEDS = (inotify, ptys, timers, pipes, queues, epolls, requests, sockets, processes, files)
+NEEDS = (inotify, ptys, timers, pipes, queues, epolls, requests, sockets, descriptors, locked, processes, files)
 
 if __name__ == "__main__":
     missing: dict[str, str] = {}

@@ -38,7 +38,9 @@ THINGS = [each.__name__ for each in greed.GREEDS if LONG or each.__name__ in QUI
 GREED, NEED = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("greed.py", "need.py"))
 SERVICES = ("nginx", "web", "hasher", "worker", "beat", "postgres", "redis")
 # What the kernel counts by user, where the engine may not leave it to each workspace's memory: see docs/security.md.
-SHARED = {"timers": "Max pending signals", "queues": "Max msgqueue size"}
+SHARED = {"timers": "Max pending signals", "queues": "Max msgqueue size", "locked": "Max locked memory"}
+# What it counts by user and nothing of ours can keep for anybody, while all workspaces are one user to it.
+NOBODYS = {"descriptors"}
 IDLE = 9.0  # seconds without activity after which one of them is stopped
 # What depends on a machine that lets `make up` raise its kernel's limits. On another they end as they always did, and
 # the doctor says so (tests/suite/test_kernel.py).
@@ -141,7 +143,7 @@ def unbounded(thing: str, inside: Person) -> set[str]:
     shared = limit is not None and "unlimited" not in inside.shell(f"grep '{limit}' /proc/self/limits")
     if shared:
         print(f"\n{thing}: this engine may not raise their limit, so nothing is kept for neighbours")
-    return {thing} if short or shared else set()
+    return {thing} if short or shared or thing in NOBODYS else set()
 
 
 def unwell(stack: Stack) -> list[str]:

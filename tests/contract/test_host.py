@@ -114,9 +114,9 @@ def test_timers_are_left_to_memory_where_the_engine_may(engine: DockerPlace, hos
     assert engine.runtime.ensure_running(spec).phase is Phase.RUNNING
     assert engine.runtime._host.endless is may
     asked = {limit["Name"] for limit in engine.inspect(spec.name)["HostConfig"]["Ulimits"]}
-    assert asked == {"nofile", "core"} | ({"sigpending", "msgqueue"} if may else set())
-    limits = engine.inside(spec, "grep -E 'pending signals|msgqueue size' /proc/self/limits")
-    assert limits.count("unlimited") == (4 if may else 0), "as the kernel has it"
+    assert asked == {"nofile", "core"} | ({"sigpending", "msgqueue", "memlock"} if may else set())
+    limits = engine.inside(spec, "grep -E 'pending signals|msgqueue size|locked memory' /proc/self/limits")
+    assert limits.count("unlimited") == (6 if may else 0), "as the kernel has it"
 
 
 def test_several_refusals_at_one_start_are_borne(engine: DockerPlace, host: Host) -> None:

@@ -259,6 +259,21 @@ def test_after_the_log_in_an_editor_gets_its_query_back(stack: Stack) -> None:
     assert beyond == "/login?next=/code/user/1/"
 
 
+def test_cookies_of_any_length_are_no_error(alice: Person) -> None:
+    """Where nginx has no room to remember them by, it asks the gate each time, and says nothing of it."""
+    stack, word = alice.stack, secrets.token_hex(8)
+    cookie = f"{alice.cookie['Cookie']}; long={'x' * 9_000}"
+    for _ in range(2):
+        assert alice.editor("healthz", headers={**ASSET, "Cookie": cookie}).status_code == 200
+    stack.ask_raw(f"/static/{word}", headers=NAVIGATION)
+
+    def logged() -> str:
+        log = attempt("docker", "logs", "--tail", "100", stack.service("nginx"), within=20, together=True).stdout
+        return log if word in log else ""
+
+    assert "is not enough" not in eventually("nginx has logged what came after", logged, within=20)
+
+
 def test_no_query_is_in_the_log_of_nginx(alice: Person) -> None:
     """Neither of requests nor of errors, with whatever stands around it: it may hold what opens a door."""
     stack, word = alice.stack, "q" + secrets.token_hex(8)

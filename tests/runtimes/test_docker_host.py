@@ -177,6 +177,8 @@ def test_timers_are_left_to_memory_where_the_kernel_bears_many(*, version: str |
     [
         ("error gathering device information while adding custom device: stat /dev/vda: no such file", {"disk": ""}),
         ("container init: error setting rlimits for ready process: error setting rlimit type 11", {"endless": False}),
+        ("container init: error setting rlimits for ready process: error setting rlimit type 8", {"endless": False}),
+        ("crun: setrlimit `RLIMIT_MEMLOCK`: Operation not permitted", {"endless": False}),
         ("setrlimit `RLIMIT_SIGPENDING`: Operation not permitted", {"endless": False}),
         ("setrlimit `RLIMIT_MSGQUEUE`: Operation not permitted", {"endless": False}),
         ("Requested CPUs are not available - requested 1, available: 0", {"numbers": ()}),

@@ -92,7 +92,11 @@ def test_no_workspace_gets_all_of_the_hosts_processors(processors: int, wanted: 
 @pytest.mark.parametrize("endless", [True, False])
 def test_timers_and_queues_are_left_to_memory_where_they_can_be(*, endless: bool) -> None:
     limits = container_config(SPEC, host_root="/srv/w", host=Host(endless=endless))["HostConfig"]["Ulimits"]
-    assert [limit["Name"] for limit in limits] == ["nofile", "core", *(["sigpending", "msgqueue"] if endless else [])]
+    assert [limit["Name"] for limit in limits] == [
+        "nofile",
+        "core",
+        *(["sigpending", "msgqueue", "memlock"] if endless else []),
+    ]
 
 
 @pytest.mark.parametrize(

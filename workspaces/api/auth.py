@@ -19,7 +19,7 @@ from workspaces import families
 from workspaces.api import serializers
 from workspaces.api.authentication import UNREADABLE, BearerAuthentication, user_id_of
 from workspaces.api.errors import error_body
-from workspaces.api.reading import read
+from workspaces.api.reading import Nothing, read
 from workspaces.cookies import clear_ticket
 
 if TYPE_CHECKING:
@@ -166,5 +166,6 @@ class MeView(APIView):
     @extend_schema(responses={200: serializers.MeOut, 401: UNAUTHORIZED})
     def get(self, request: Request) -> Response:
         """Who am I?"""
+        read(Nothing, request)
         user: Any = request.user
         return Response({"id": user.pk, "username": user.get_username(), "is_staff": user.is_staff})

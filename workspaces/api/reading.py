@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from django.http import QueryDict
 from rest_framework import serializers
-from rest_framework.exceptions import ParseError, UnsupportedMediaType
+from rest_framework.exceptions import UnsupportedMediaType
 
 if TYPE_CHECKING:
     from rest_framework.request import Request
 
 TOLD = 20  # of thousands of unknown fields an answer names so many
 SHOWN = 100  # letters of such a name
+_SAYS_NOTHING = (b"", b"{}", b"null")
 
 
 class Input(serializers.Serializer[Any]):
@@ -33,10 +35,14 @@ class Input(serializers.Serializer[Any]):
         return found
 
     def _unknown(self, data: Mapping[Any, Any]) -> dict[str, list[str]]:
+        """What is wrong with the fields' names: unknown ones, and those of an address that are there more than once."""
         known = sorted({*self.fields, *self.also})
         there = f"There is: {', '.join(known)}." if known else "Nothing is asked for here."
         names = sorted({str(name) for name in data} - set(known))
-        return {name[:SHOWN]: [f"Unknown. {there}"] for name in names[:TOLD]}
+        doubled = [name for name in known if isinstance(data, QueryDict) and len(data.getlist(name)) > 1]
+        return {name[:SHOWN]: [f"Unknown. {there}"] for name in names[:TOLD]} | {
+            name: ["Given more than once."] for name in doubled
+        }
 
 
 class Nothing(Input):
@@ -47,25 +53,26 @@ def read(kind: type[Input], request: Request) -> Any:
     """The validated fields: of the address for a GET, of the body for a POST, whose address then may hold none.
 
     Returns a mapping with a value for every field that has one or a default. Raises ValidationError (400), and what a
-    body raises that cannot be read, unless the call asks for nothing: then only fields are minded.
+    body raises that cannot be read (400, 415).
     """
     if request.method == "POST":
         Nothing(data=request.query_params).is_valid(raise_exception=True)
-        given = kind(data=_body(request) if kind is Nothing else _object(request.data))
+        given = kind(data=_body(request))
     else:
         given = kind(data=request.query_params)
     given.is_valid(raise_exception=True)
     return given.validated_data
 
 
-def _object(body: Any) -> Any:
-    """No body, and `null`, say as little as an object without fields; `[]` and `0` are no objects."""
-    return {} if body is None or body == "" else body
+def _body(request: Request) -> Any:
+    """No body, and `null`, say as little as an object without fields; `[]` and `0` are no objects.
 
-
-def _body(request: Request) -> Mapping[Any, Any]:
+    Many a program sends `{}` without a word about what that is, which comes as a form's.
+    """
     try:
-        found = request.data
-    except (ParseError, UnsupportedMediaType):
+        body: Any = request.data
+    except UnsupportedMediaType:
+        if request.body.strip() not in _SAYS_NOTHING:
+            raise
         return {}
-    return found if isinstance(found, Mapping) else {}
+    return {} if body is None or body == "" else body

@@ -9,6 +9,7 @@ from rest_framework import serializers
 
 from workspaces import conf, naming, passwords, savings
 from workspaces.admission import Waits
+from workspaces.api.pagination import MAX_PAGE
 from workspaces.api.reading import Input
 from workspaces.models import Transition
 from workspaces.states import SENTENCES, Reason, State
@@ -166,7 +167,10 @@ class MeOut(serializers.Serializer[Any]):
 class PageIn(Input):
     """Where a list goes on; read by the paginator."""
 
-    also = frozenset({"cursor", "page_size"})
+    also = frozenset({"cursor"})
+    page_size = serializers.IntegerField(
+        min_value=1, required=False, help_text=f"Rows of a page. There are {MAX_PAGE} at most, whatever is asked for."
+    )
 
 
 class ListIn(PageIn):

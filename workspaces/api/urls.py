@@ -1,7 +1,6 @@
 from django.urls import path, re_path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from workspaces.api import auth, savings, views
+from workspaces.api import auth, document, savings, views
 from workspaces.api.missing import missing
 
 urlpatterns = [
@@ -26,11 +25,7 @@ urlpatterns = [
     path("workspaces/<int:user_id>/start", views.WorkspaceStartView.as_view()),
     path("workspaces/<int:user_id>/stop", views.WorkspaceStopView.as_view()),
     path("workspaces/<int:user_id>/restart", views.WorkspaceRestartView.as_view()),
-    path("schema", SpectacularAPIView.as_view(permission_classes=[], authentication_classes=[]), name="schema"),
-    path(
-        "docs",
-        SpectacularSwaggerSplitView.as_view(url_name="schema", permission_classes=[], authentication_classes=[]),
-        name="docs",
-    ),
+    path("schema", document.SchemaView.as_view(), name="schema"),
+    path("docs", document.DocsView.as_view(url_name="schema"), name="docs"),
     re_path(r"^.*$", missing),
 ]

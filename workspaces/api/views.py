@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 LOGS_SECONDS = 3
 WORKSPACE = {
     200: serializers.WorkspaceOut,
+    400: serializers.Error,
     401: serializers.Error,
     403: serializers.Error,
 }
@@ -75,6 +76,7 @@ class StatusView(APIView):
     @extend_schema(responses=WORKSPACE)
     def get(self, request: Request) -> Response:
         """The own workspace as it is now; `stopped` before the first start."""
+        read(Nothing, request)
         return Response(represent(access.get_workspace_for(request.user)))
 
 
@@ -142,6 +144,7 @@ class StatsView(APIView):
     @extend_schema(responses={200: serializers.StatsOut, 401: serializers.Error})
     def get(self, request: Request) -> Response:
         """What the own workspace used at the last sample (at most 30 s old while it runs)."""
+        read(Nothing, request)
         workspace = access.get_workspace_for(request.user)
         usage = Usage.objects.filter(workspace_id=workspace.pk).first() if workspace.is_saved else None
         if workspace.state != State.RUNNING and usage is not None:
@@ -153,10 +156,10 @@ class StatsView(APIView):
 class HistoryView(APIView):
     @extend_schema(
         parameters=[
+            serializers.PageIn,
             OpenApiParameter("cursor", OpenApiTypes.STR),
-            OpenApiParameter("page_size", OpenApiTypes.INT),
         ],
-        responses={200: serializers.HistoryOut, 401: serializers.Error},
+        responses={200: serializers.HistoryOut, 400: serializers.Error, 401: serializers.Error},
     )
     def get(self, request: Request) -> Response:
         """Every change of the own workspace's state, newest first."""
@@ -183,6 +186,7 @@ class EventsView(APIView):
     @extend_schema(responses={(200, "text/event-stream"): OpenApiTypes.STR, 401: serializers.Error})
     def get(self, request: Request) -> StreamingHttpResponse:
         """The own workspace whenever it changes, and each stage of a start, as server-sent events."""
+        read(Nothing, request)
         user: Any = request.user
         return event_response(user.pk)
 
@@ -233,8 +237,9 @@ class WorkspaceView(_StaffView):
     @extend_schema(responses={200: serializers.WorkspaceOut, 404: serializers.Error})
     def get(self, request: Request, user_id: int) -> Response:
         """One user's workspace."""
-        del request
-        return Response(represent(access.get_workspace_for(self.user_named(user_id))))
+        user = self.user_named(user_id)
+        read(Nothing, request)
+        return Response(represent(access.get_workspace_for(user)))
 
 
 class WorkspaceStartView(_StaffView):

@@ -161,9 +161,9 @@ def counts_fact(host: Host, options: Mapping[str, Any] | None) -> Fact:
         )
     elif options is not None and "sigpending" not in asked:
         sentence = (
-            "all workspaces share one limit of POSIX timers and one of message queues: who takes all leaves none to "
-            "others. An editor uses none. The engine may not raise them, as within a container; or the workspace made "
-            "last is older than this release"
+            "all workspaces share one limit of POSIX timers, one of message queues and one of locked shared memory: "
+            "who takes all leaves none to others. An editor uses none. The engine may not raise them, as within a "
+            "container; or the workspace made last is older than this release"
         )
     else:
         verdict, sentence = Verdict.OK, "bounded by each workspace's memory, if the engine may raise their limits"

@@ -27,9 +27,9 @@ _TERMINALS = {
     # But for `max`, the engine's own options.
     "o": f"newinstance,nosuid,noexec,ptmxmode=0666,mode=0620,gid=5,max={TERMINALS}",
 }
-# Timers and message queues: the kernel counts them for all workspaces together, so that any limit is one that the first
-# can use up for the others. Without one each has as many as its memory holds.
-_ENDLESS = tuple({"Name": name, "Soft": -1, "Hard": -1} for name in ("sigpending", "msgqueue"))
+# Timers, message queues, locked shared memory: the kernel counts them for all workspaces together, so that any limit is
+# one that the first can use up for the others. Without one each has as many as its memory holds.
+_ENDLESS = tuple({"Name": name, "Soft": -1, "Hard": -1} for name in ("sigpending", "msgqueue", "memlock"))
 _PHASES = {
     "created": Phase.CREATED,
     "restarting": Phase.CREATED,
