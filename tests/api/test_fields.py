@@ -133,16 +133,29 @@ def test_what_is_no_object_is_refused(api: APIClient, running: Workspace, body: 
 
 
 FORM = "application/x-www-form-urlencoded"
+PARTS = "multipart/form-data; boundary=x"
+FIELD = '--x\r\nContent-Disposition: form-data; name="when"\r\n\r\ncommand_ends\r\n--x--\r\n'
+FILE = '--x\r\nContent-Disposition: form-data; name="when"; filename="a"\r\n\r\ncommand_ends\r\n--x--\r\n'
+SAYS_SOMETHING = (
+    ("when=command_ends", FORM),
+    (FIELD, PARTS),
+    (FILE, PARTS),
+    ('{"when": "command_ends"}', PARTS),
+    ("--", PARTS),
+    ("--", FORM),
+    ("x", "text/plain"),
+)
 
 
 @pytest.mark.parametrize("call", ["start", "stop", "restart"])
 def test_a_form_is_refused_unless_it_says_nothing(api: APIClient, running: Workspace, call: str) -> None:
     """Many a program sends `{}` as a form, for want of another word."""
-    assert_error(api.post(f"{OWN}/{call}", "when=command_ends", content_type=FORM), 415)
+    for sent, kind in SAYS_SOMETHING:
+        assert_error(api.post(f"{OWN}/{call}", sent, content_type=kind), 415)
     running.refresh_from_db()
     assert running.state == "running"
-    for nothing in ("{}", "", " null\n"):
-        assert api.post(f"{OWN}/{call}", nothing, content_type=FORM).status_code in {200, 202}
+    for sent, kind in (("{}", FORM), ("", FORM), (" null\n", FORM), ("--x--\r\n", PARTS), ("", "text/plain")):
+        assert api.post(f"{OWN}/{call}", sent, content_type=kind).status_code in {200, 202}, (sent, kind)
 
 
 def test_staffs_restart_minds_what_is_no_object(staff_api: APIClient, running: Workspace) -> None:

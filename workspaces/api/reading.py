@@ -10,11 +10,11 @@ from rest_framework import serializers
 from rest_framework.exceptions import UnsupportedMediaType
 
 if TYPE_CHECKING:
+    from django.http import HttpRequest
     from rest_framework.request import Request
 
 TOLD = 20  # of thousands of unknown fields an answer names so many
 SHOWN = 100  # letters of such a name
-_SAYS_NOTHING = (b"", b"{}", b"null")
 
 
 class Input(serializers.Serializer[Any]):
@@ -65,14 +65,17 @@ def read(kind: type[Input], request: Request) -> Any:
 
 
 def _body(request: Request) -> Any:
-    """No body, and `null`, say as little as an object without fields; `[]` and `0` are no objects.
-
-    Many a program sends `{}` without a word about what that is, which comes as a form's.
-    """
+    """No body, and `null`, say as little as an object without fields; `[]` and `0` are no objects."""
     try:
         body: Any = request.data
     except UnsupportedMediaType:
-        if request.body.strip() not in _SAYS_NOTHING:
+        if not _says_nothing(request._request):
             raise
         return {}
     return {} if body is None or body == "" else body
+
+
+def _says_nothing(sent: HttpRequest) -> bool:
+    """Many a program sends `{}` as a form, for want of a better word, or a form without fields: its closing line."""
+    end = f"--{(sent.content_params or {}).get('boundary', '')}--"
+    return sent.body.strip() in {b"", b"{}", b"null", end.encode("utf-8", "replace")}
