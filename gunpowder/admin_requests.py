@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from inspect import iscoroutinefunction
-from itertools import pairwise
 from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
@@ -132,9 +131,9 @@ def _is_of_the_form(request: HttpRequest, exception: Exception) -> bool:
     files = [code.co_filename for code in codes]
     match = request.resolver_match
     if match is not None and match.view_name.endswith("_changelist"):
-        for code, called in pairwise(codes):
-            if code is _CALLS_ACTIONS and not called.co_filename.startswith(_DJANGOS_DATABASE):
-                return False
-        if _READS_QUERIES in files or _CALLS_ACTIONS in codes:
+        if _CALLS_ACTIONS in codes:
+            called = files[codes.index(_CALLS_ACTIONS) + 1 :][:1]
+            return all(file.startswith(_DJANGOS_DATABASE) for file in called)
+        if _READS_QUERIES in files:
             return True
     return not any(file.startswith(_OURS) for file in files)

@@ -60,9 +60,9 @@ def test_the_page_that_shows_the_document_takes_none_of_the_librarys_own(anonymo
     assert anonymous.get("/api/v1/docs").status_code == anonymous.get("/api/v1/docs?script=").status_code == 200
 
 
-@pytest.mark.parametrize(("format", "status"), [("json", 200), ("yaml", 200), ("%00", 404), ("json&format=yaml", 400)])
-def test_the_document_comes_in_two_forms(anonymous: APIClient, format: str, status: int) -> None:  # noqa: A002
-    assert anonymous.get(f"/api/v1/schema?format={format}").status_code == status
+@pytest.mark.parametrize(("kind", "status"), [("json", 200), ("yaml", 200), ("%00", 404), ("json&format=yaml", 400)])
+def test_the_document_comes_in_two_forms(anonymous: APIClient, kind: str, status: int) -> None:
+    assert anonymous.get(f"/api/v1/schema?format={kind}").status_code == status
 
 
 @pytest.mark.parametrize("query", ["state=running&state=stopped", "username=a&username=b", "cursor=&cursor="])

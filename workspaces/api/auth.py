@@ -163,7 +163,7 @@ class LogoutView(_Open):
 
 
 class MeView(APIView):
-    @extend_schema(responses={200: serializers.MeOut, 401: UNAUTHORIZED})
+    @extend_schema(responses={200: serializers.MeOut, 400: INVALID, 401: UNAUTHORIZED})
     def get(self, request: Request) -> Response:
         """Who am I?"""
         read(Nothing, request)

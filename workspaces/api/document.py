@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
@@ -29,6 +29,13 @@ class _Public(APIView):
 
     permission_classes = ()
     authentication_classes = ()
+    asked: ClassVar[type[Input]]
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        read(self.asked, request)
+        answer: Response = super().get(request, *args, **kwargs)  # type: ignore[misc]  # of the view beside it
+        return answer
 
     def handle_exception(self, exc: Exception) -> Response:
         self.request.accepted_renderer, self.request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
@@ -38,16 +45,8 @@ class _Public(APIView):
 class SchemaView(_Public, SpectacularAPIView):
     """The library's puts any `version` of the address into a header."""
 
-    @extend_schema(exclude=True)
-    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        read(_SchemaIn, request)
-        answer: Response = super().get(request, *args, **kwargs)  # type: ignore[no-untyped-call]
-        return answer
+    asked = _SchemaIn
 
 
 class DocsView(_Public, SpectacularSwaggerSplitView):
-    @extend_schema(exclude=True)
-    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        read(_DocsIn, request)
-        answer: Response = super().get(request, *args, **kwargs)  # type: ignore[no-untyped-call]
-        return answer
+    asked = _DocsIn

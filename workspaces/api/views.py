@@ -81,7 +81,7 @@ class StatusView(APIView):
 
 
 class StopView(_Intent):
-    @extend_schema(request=serializers.StopIn, responses={**QUEUED, 400: serializers.Error, 409: serializers.Error})
+    @extend_schema(request=serializers.StopIn, responses={**QUEUED, 409: serializers.Error})
     def post(self, request: Request) -> Response:
         """Stop the own workspace, now or when its command ends; now wins over a start in progress."""
         return _stop(access.get_workspace_for(request.user), request, reason=Reason.USER)
@@ -98,7 +98,7 @@ class RestartView(_Intent):
 
 
 class KeepView(APIView):
-    @extend_schema(request=serializers.KeepIn, responses={**WORKSPACE, 400: serializers.Error, 409: serializers.Error})
+    @extend_schema(request=serializers.KeepIn, responses={**WORKSPACE, 409: serializers.Error})
     def post(self, request: Request) -> Response:
         """Do not stop the own workspace for idleness before then; never past its maximum lifetime."""
         given = read(serializers.KeepIn, request)
@@ -141,7 +141,7 @@ def read_logs(workspace: Workspace, *, tail: int) -> list[str]:
 
 
 class StatsView(APIView):
-    @extend_schema(responses={200: serializers.StatsOut, 401: serializers.Error})
+    @extend_schema(responses={200: serializers.StatsOut, 400: serializers.Error, 401: serializers.Error})
     def get(self, request: Request) -> Response:
         """What the own workspace used at the last sample (at most 30 s old while it runs)."""
         read(Nothing, request)
@@ -183,7 +183,9 @@ class EventsView(APIView):
     content_negotiation_class = _AnyAccept
     http_method_names = ("get", "options")  # a HEAD would hold a stream that nobody reads
 
-    @extend_schema(responses={(200, "text/event-stream"): OpenApiTypes.STR, 401: serializers.Error})
+    @extend_schema(
+        responses={(200, "text/event-stream"): OpenApiTypes.STR, 400: serializers.Error, 401: serializers.Error}
+    )
     def get(self, request: Request) -> StreamingHttpResponse:
         """The own workspace whenever it changes, and each stage of a start, as server-sent events."""
         read(Nothing, request)
@@ -234,7 +236,7 @@ class WorkspaceListView(_StaffView):
 
 
 class WorkspaceView(_StaffView):
-    @extend_schema(responses={200: serializers.WorkspaceOut, 404: serializers.Error})
+    @extend_schema(responses={200: serializers.WorkspaceOut, 400: serializers.Error, 404: serializers.Error})
     def get(self, request: Request, user_id: int) -> Response:
         """One user's workspace."""
         user = self.user_named(user_id)
@@ -253,7 +255,7 @@ class WorkspaceStartView(_StaffView):
 
 
 class WorkspaceStopView(_StaffView):
-    @extend_schema(request=serializers.StopIn, responses={**QUEUED, 400: serializers.Error, 409: serializers.Error})
+    @extend_schema(request=serializers.StopIn, responses={**QUEUED, 409: serializers.Error})
     def post(self, request: Request, user_id: int) -> Response:
         """Stop a user's workspace, now or when its command ends."""
         workspace = access.get_workspace_for(self.user_named(user_id))

@@ -18,9 +18,8 @@ _GROUPS = {"cgroupfs": "/gunpowder", "systemd": "gunpowder.slice"}
 # messages in queues do for longer; but before 6.15 all timers of a host are looked up under one lock, which millions of
 # them would keep busy ("posix-timers: Improve hash table performance").
 _TAKES_MANY_TIMERS = (6, 15)
-_LIMIT_REFUSED = re.compile(
-    r"rlimit.*(type (8|1[12])\b|MEMLOCK|SIGPENDING|MSGQUEUE)", re.IGNORECASE
-)  # as runc and crun say it
+# As runc and crun say it.
+_LIMIT_REFUSED = re.compile(r"rlimit.*(type (8|1[12])\b|MEMLOCK|SIGPENDING|MSGQUEUE)", re.IGNORECASE)
 # Of the processors that it may use, what one workspace gets. With nine tenths of one that two share, starts beside
 # somebody who starts programs without end took as long as on the quiet machine, with all of it 4 to 10 s.
 _PAUSES = 0.9
